@@ -1,0 +1,1 @@
+"""The network behind small protocols: packets, byte streams, and streams between nodes."""

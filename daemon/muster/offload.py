@@ -1,0 +1,39 @@
+"""The seam for work off the loop: an fsync, a hash, an encoding that would stall the others.
+
+In the simulator such a call is an event with a simulated duration; a real thread there would let
+virtual time race ahead of it (a 2 ms fsync took up to 383 virtual seconds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs blocking functions without blocking the loop."""
+
+    async def run(self, work: Callable[[], T], *, kind: str) -> T:
+        """`work()`'s result or exception. `kind` names the work ("fsync", "hash") for its
+        statistics and, in the simulator, for its duration.
+
+        Cancellation: the call is not abandoned; it returns when the work has ended, so that a
+        file is never touched by a thread that nobody waits for.
+        """
+
+
+class ThreadOffload:
+    """The real one: trio's worker threads, bounded."""
+
+    THREADS_MAX = 4
+    """One for the journal, one for a snapshot, two spare: fsyncs queue in the kernel anyway."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(self.THREADS_MAX)
+
+    async def run(self, work: Callable[[], T], *, kind: str) -> T:  # noqa: ARG002 (see Protocol)
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)

@@ -1,0 +1,1 @@
+"""The disk: files behind a seam, the journal and the snapshots built on them."""

@@ -1,0 +1,48 @@
+"""Every bound of the wire, each with its unit in the name and its reason.
+
+Bounds that belong to one machine alone stand beside that machine.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PACKET_BYTES_MAX: Final = 1_400
+"""A sealed packet. Ethernet carries 1,500; 100 are left for IPv6, UDP, VLAN and tunnel headers, so
+that no packet is fragmented (memberlist and foca use the same number)."""
+
+META_BYTES_MAX: Final = 512
+"""A member's metadata, which rides in gossip: memberlist's limit; two updates fit in a packet."""
+
+PACKET_MESSAGES_MAX: Final = 64
+"""Messages in one packet. The smallest takes about 20 bytes, so 1,400 bytes cannot hold more."""
+
+FRAME_BYTES_MAX: Final = 4 * 1024 * 1024
+"""One frame of a stream between nodes: the largest batch of log entries (1 MiB) with room for what
+one append may add to it, and a push-pull of 10,000 members."""
+
+CONTROL_FRAME_BYTES_MAX: Final = 1024 * 1024
+"""One frame on the control socket: the largest value with its key, and a long listing's page."""
+
+HELLO_FRAME_BYTES_MAX: Final = 4 * 1024
+"""The first frame of a stream, read before the peer is known to be one of us."""
+
+KEY_BYTES_MAX: Final = 1_024
+"""A key of the store, UTF-8. etcd advises the same order of magnitude; listings stay readable."""
+
+VALUE_BYTES_MAX: Final = 256 * 1024
+"""A value of the store. Consul allows 512 KiB. One log entry must hold it with its key and stay
+below the engine's append batch size, near which pysyncobj 0.3.17 never replicates an entry."""
+
+BATCH_BYTES_MAX: Final = 640 * 1024
+"""One log entry, which holds all commands of one turn of the loop: two of the largest values and
+their keys. Strictly below the engine's append batch size of 1 MiB."""
+
+PUSH_PULL_MEMBERS_MAX: Final = 10_000
+"""Members in one push-pull; ten times the largest cluster that the simulator runs."""
+
+SIGNAL_BYTES_MAX: Final = 64 * 1024
+"""An encoded signal of scope cluster: facts, not bulk data."""
+
+CLOCK_SKEW_WARN_S: Final = 5.0
+"""Above this difference of wall clocks between members, the operator is told."""

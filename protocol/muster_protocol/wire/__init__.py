@@ -1,0 +1,1 @@
+"""Bytes and values: framing, codec, packet bodies, stream hellos."""
