@@ -33,7 +33,7 @@ HexId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 OptionalHexId = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{32})?$")]
 """How a `ClusterId` is checked when it is decoded."""
 
-UInt = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+UInt = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 """A counter on the wire: incarnations, terms, indexes."""
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]

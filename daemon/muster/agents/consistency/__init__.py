@@ -1,0 +1,1 @@
+"""The consistency agent: founding a cluster, Raft, and the requests of clients."""

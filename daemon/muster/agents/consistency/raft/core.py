@@ -1,0 +1,205 @@
+"""Guard, engine and journal as one deterministic machine without any I/O.
+
+`handle(event, now=now)` lets the guard decide, carries out towards the engine what it asks for,
+collects what the engine wants to send while doing so, and returns only what concerns the outside:
+frames to send, a snapshot to fetch, things to tell. What the journal buffered meanwhile is for
+the caller to commit (`journal.is_dirty`), who then posts `LogDurable`.
+
+An exception out of the engine leaves it half done. It is let through, and whoever runs the core
+builds a new one from the journal; nobody goes on with the old.
+
+With a single voter the engine commits what it has appended in the very next tick, synced or not.
+So it is not ticked while its journal is dirty, and proposals wait (D6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from muster.agents.consistency.raft import rebound
+from muster.agents.consistency.raft.engine import Engine
+from muster.storage.journal import Journal
+from muster_protocol.effects import Effect
+from muster_protocol.raftguard.events import (
+    Campaign,
+    Deliver,
+    EngineSent,
+    LogDurable,
+    OpenGate,
+    ProposalRefused,
+    Role,
+    RoleChanged,
+    ShutGate,
+    SnapshotInstalled,
+    TickEngine,
+)
+from muster_protocol.raftguard.guard import RaftGuard
+from muster_protocol.types import NodeId, Rng
+from muster_protocol.wire.raft import Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Append this batch to the log, if we lead. Refused with `ProposalRefused` if we do not."""
+
+    data: bytes
+
+
+class RaftCore:
+    """One voter's Raft, whole."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        configuration: Configuration,
+        journal: Journal,
+        rng: Rng,
+        now: float,
+        apply: Callable[[bytes, int], None],
+    ) -> None:
+        """`apply(batch, index)` is called for each committed batch, in order, and never raises."""
+        self.me = me
+        self.journal = journal
+        self._rng = rng
+        self._apply = apply
+        self._now = now
+        self.guard = RaftGuard(me=me, configuration=configuration, log=journal, rng=rng, now=now)
+        self._outward: list[Effect] = []
+        self._waiting: list[bytes] = []
+        self._engine = self._build_engine()
+        self._inward: Mapping[type[Any], Callable[[Any], None]] = {
+            Deliver: self._deliver,
+            OpenGate: self._open_gate,
+            ShutGate: self._shut_gate,
+            Campaign: self._campaign,
+            TickEngine: lambda effect: self._tick(flush=effect.flush),
+        }
+
+    # --- the machine ------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        return self.guard.deadline
+
+    def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
+        """Errors: whatever the engine raises; this core must not be used afterwards."""
+        self._now = now
+        with rebound.calling(now=now, rng=self._rng):
+            if isinstance(event, Propose):
+                self._propose(event)
+            else:
+                if isinstance(event, SnapshotInstalled):
+                    self._restart_behind(event)
+                self._perform(self.guard.handle(event, now=now))
+                if isinstance(event, LogDurable):
+                    self._propose_waiting()
+        outward, self._outward = tuple(self._outward), []
+        return outward
+
+    # --- reading ----------------------------------------------------------------------------
+
+    @property
+    def role(self) -> Role:
+        return self.guard.role
+
+    @property
+    def leader(self) -> NodeId | None:
+        return self.guard.leader
+
+    @property
+    def term(self) -> int:
+        return self.journal.current_term
+
+    @property
+    def applied_index(self) -> int:
+        return int(self._engine.raftLastApplied)
+
+    # --- towards the engine -----------------------------------------------------------------
+
+    def _build_engine(self) -> Engine:
+        others = tuple(
+            NodeId(voter.node) for voter in self.guard.configuration.voters if voter.node != self.me
+        )
+        with rebound.calling(now=self._now, rng=self._rng):
+            return Engine(
+                me=self.me,
+                others=others,
+                journal=self.journal,
+                on_send=self._on_engine_send,
+                on_role=self._on_engine_role,
+                on_apply=self._on_engine_apply,
+            )
+
+    def _restart_behind(self, event: SnapshotInstalled) -> None:
+        """The state was replaced by a snapshot: log and engine begin behind it (D10)."""
+        self.journal.reset_to(event.manifest)
+        self._engine = self._build_engine()
+        if self.guard.role is not Role.FOLLOWER:
+            self._on_engine_role(Role.FOLLOWER)
+
+    def _perform(self, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            inward = self._inward.get(type(effect))
+            if inward is None:
+                self._outward.append(effect)
+            else:
+                inward(effect)
+
+    def _deliver(self, effect: Deliver) -> None:
+        self._engine.receive(effect.peer, effect.message)
+        self._tick(flush=False)
+
+    def _open_gate(self, effect: OpenGate) -> None:
+        for peer in effect.peers:
+            self._engine.open_gate(peer)
+
+    def _shut_gate(self, effect: ShutGate) -> None:
+        for peer in effect.peers:
+            self._engine.shut_gate(peer)
+
+    def _campaign(self, effect: Campaign) -> None:
+        del effect
+        if not self._must_wait_for_disk():
+            self._engine.campaign()
+
+    def _tick(self, *, flush: bool) -> None:
+        if self._must_wait_for_disk():
+            return
+        if flush:
+            self._engine.flush()
+        self._engine.doTick(0)
+        while self._engine.raftLastApplied < self._engine.raftCommitIndex:
+            self._engine.doTick(0)
+
+    def _must_wait_for_disk(self) -> bool:
+        is_alone = self.guard.configuration.majority == 1
+        return is_alone and self.journal.durable_lsn < self.journal.lsn
+
+    def _propose(self, event: Propose) -> None:
+        if self.role is not Role.LEADER:
+            self._outward.append(ProposalRefused(event.data))
+        elif self._must_wait_for_disk():
+            self._waiting.append(event.data)
+        else:
+            self._engine.propose(event.data)
+            self._tick(flush=False)  # appends to the log
+            self._tick(flush=True)  # and this one sends
+
+    def _propose_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for data in waiting:
+            self._propose(Propose(data))
+
+    # --- from the engine --------------------------------------------------------------------
+
+    def _on_engine_send(self, peer: NodeId, message: Mapping[str, Any]) -> None:
+        self._perform(self.guard.handle(EngineSent(peer, message), now=self._now))
+
+    def _on_engine_role(self, role: Role) -> None:
+        self._perform(self.guard.handle(RoleChanged(role), now=self._now))
+
+    def _on_engine_apply(self, data: bytes) -> None:
+        self._apply(data, self.applied_index + 1)

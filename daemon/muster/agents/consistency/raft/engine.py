@@ -1,0 +1,179 @@
+"""The engine: a `SyncObj` with one replicated method, no thread, no socket and no file.
+
+It is a passive object. `RaftCore` calls it, and while it runs it calls back: `on_send` for every
+message, `on_role` for every change of role, `on_apply` for every committed batch. Two of its
+private names are used, both here: `__newAppendEntriesTime` (send entries now instead of with the
+next heartbeat) and, for the electorate's changes, `__doChangeCluster`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pysyncobj
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+from muster.agents.consistency.raft import rebound
+from muster.storage.journal import EngineEntry, Journal
+from muster_protocol.raftguard.elections import ELECTION_MAX_S, ELECTION_MIN_S
+from muster_protocol.raftguard.events import Role
+from muster_protocol.raftguard.guard import HEARTBEAT_S
+from muster_protocol.types import NodeId
+
+LEADER_FALLBACK_S: Final = 1.5
+"""A leader that a majority has not answered for so long steps down; one election time-out, so
+that it is gone when the other side may have elected its own."""
+
+APPEND_BATCH_BYTES: Final = 1024 * 1024
+"""Above every entry (`limits.BATCH_BYTES_MAX`): larger ones would be sent in pieces, and some
+sizes never arrive (D30)."""
+
+NEVER: Final = 10**12
+"""For thresholds of the engine's own compaction, which is off."""
+
+FIRST_ENTRY: Final[EngineEntry] = (b"\x01", 1, 0)
+"""The engine's no-op, with which every log begins."""
+
+
+class PeerNode(Node):  # type: ignore[misc]
+    """A voter as the engine knows it. Its hash comes from its id, so that the engine's sets of
+    nodes have the same order in every process."""
+
+    def __hash__(self) -> int:
+        return int(self.id[:15], 16)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PeerNode) and self.id == other.id
+
+
+class _EngineTransport(Transport):  # type: ignore[misc]
+    """Hands every message out; the guard and the streams do the rest."""
+
+    def __init__(self, on_send: Callable[[NodeId, Mapping[str, Any]], None]) -> None:
+        super().__init__(None, None, [])
+        self._on_send = on_send
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+    def send(self, node: PeerNode, message: Mapping[str, Any]) -> bool:
+        self._on_send(node.id, message)
+        return True
+
+    def addNode(self, node: PeerNode) -> None:  # noqa: N802 (the library's name)
+        """The configuration is reconciled by the core; nothing to do."""
+
+    def dropNode(self, node: PeerNode) -> None:  # noqa: N802
+        """As `addNode`."""
+
+    def destroy(self) -> None:
+        """There is nothing to close."""
+
+
+class Engine(pysyncobj.SyncObj):  # type: ignore[misc]
+    """One voter's Raft engine. Every call must stand inside `rebound.calling`."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        others: tuple[NodeId, ...],
+        journal: Journal,
+        on_send: Callable[[NodeId, Mapping[str, Any]], None],
+        on_role: Callable[[Role], None],
+        on_apply: Callable[[bytes], None],
+    ) -> None:
+        self._peers = {node: PeerNode(node) for node in others}
+        self._peer_transport = _EngineTransport(on_send)
+        self._on_apply = on_apply
+        rebound.register_journal(me, journal)
+        with tempfile.TemporaryDirectory(prefix="muster-engine-") as directory:
+            # The engine starts behind a snapshot only if a dump *file* exists at its first tick;
+            # what is in it comes from the deserializer. The file lives for that one tick.
+            dump = Path(directory) / "dump"
+            if journal.manifest is not None:
+                dump.touch()
+            conf = self._conf(me, str(dump), journal, on_role)
+            super().__init__(
+                PeerNode(me),
+                list(self._peers.values()),
+                conf,
+                nodeClass=PeerNode,
+                transport=self._peer_transport,
+            )
+            self.doTick(0)
+
+    @staticmethod
+    def _conf(
+        me: NodeId, dump_path: str, journal: Journal, on_role: Callable[[Role], None]
+    ) -> pysyncobj.SyncObjConf:
+        def deserialize(path: str) -> tuple[EngineEntry, EngineEntry, tuple[()]]:
+            del path
+            return (journal[1], journal[0], ())
+
+        return pysyncobj.SyncObjConf(
+            autoTick=False,
+            commandsWaitLeader=False,
+            dynamicMembershipChange=False,
+            appendEntriesUseBatch=True,
+            appendEntriesPeriod=HEARTBEAT_S,
+            appendEntriesBatchSizeBytes=APPEND_BATCH_BYTES,
+            raftMinTimeout=ELECTION_MIN_S,
+            raftMaxTimeout=ELECTION_MAX_S,
+            leaderFallbackTimeout=LEADER_FALLBACK_S,
+            logCompactionMinEntries=NEVER,
+            logCompactionMinTime=NEVER,
+            useFork=False,
+            journalFile=me,
+            fullDumpFile=dump_path,
+            serializer=_never_serialize,
+            deserializer=deserialize,
+            onStateChanged=lambda _was, state: on_role(Role(state)),
+        )
+
+    @pysyncobj.replicated  # type: ignore[untyped-decorator]
+    def apply_batch(self, data: bytes) -> None:
+        """The one replicated method. `on_apply` must never raise: an exception here would be
+        repeated on every node and every tick (D16)."""
+        self._on_apply(data)
+
+    # --- what the core calls ------------------------------------------------------------------
+
+    @property
+    def is_leader(self) -> bool:
+        return bool(self._isLeader())
+
+    def receive(self, peer: NodeId | None, message: Mapping[str, Any]) -> None:
+        """A message that the guard has let through. `peer` None: one that the guard made up."""
+        node = None if peer is None else self._peers[peer]
+        self._peer_transport._onMessageReceived(node, message)  # noqa: SLF001 (library protocol)
+
+    def open_gate(self, peer: NodeId) -> None:
+        self._peer_transport._onNodeConnected(self._peers[peer])  # noqa: SLF001
+
+    def shut_gate(self, peer: NodeId) -> None:
+        self._peer_transport._onNodeDisconnected(self._peers[peer])  # noqa: SLF001
+
+    def campaign(self) -> None:
+        """Start an election with this tick. `timeout_now` from the present leader, whoever that
+        is, is how the library is told so."""
+        message = {"type": "timeout_now", "term": self.raftCurrentTerm}
+        self._peer_transport._onMessageReceived(self._getLeader(), message)  # noqa: SLF001
+        self.doTick(0)
+
+    def propose(self, data: bytes) -> None:
+        """Append a batch to the log with the next tick, if leader."""
+        self.apply_batch(data)
+
+    def flush(self) -> None:
+        """Send what is in the log with the next tick."""
+        self._SyncObj__newAppendEntriesTime = 0
+
+
+def _never_serialize(path: str, data: object) -> None:
+    raise AssertionError(f"the engine wrote a snapshot to {path}: {type(data)}")

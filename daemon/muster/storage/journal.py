@@ -1,0 +1,520 @@
+"""The Raft journal: the log, the term and the vote, in checksummed segments with group commit.
+
+In memory it is what pysyncobj expects of a journal (a sequence of `(command, index, term)` with the
+methods of `pysyncobj.journal.Journal`), and the `LogView` that the guard reads. On disk it is a
+list of segments `journal-00000001.seg`, ... of records; nothing is ever changed in place:
+
+* `HEADER` opens each segment: node, cluster, generation, term and vote.
+* `ENTRY`, `TRUNCATE` (all from an index on is void), `META` (term and vote).
+* `RESET`: the log now starts with these two entries, those of an installed snapshot.
+
+**Group commit.** Changes are applied in memory at once and encoded into a buffer. `commit` writes
+and syncs the buffer off the loop; what came meanwhile goes with the next one. Every record has a
+number (LSN); the durable marks move when a sync has ended. A failed sync is final: the page cache
+cannot be trusted afterwards, so the journal refuses everything from then on.
+
+**The commit index is not stored** (D11): after a restart it is that of the snapshot, and the
+leader's first append tells the rest.
+
+**Compaction** is deleting segments that hold only entries before the snapshot. `trim` does it;
+the engine's own compaction is never used (D9, D10, D12).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from muster.storage.files import AppendFile, Files
+from muster.storage.records import encode_record, scan_records
+from muster.storage.superblock import Superblock
+from muster_protocol.errors import RemoteError, StorageCorrupt, StorageError
+from muster_protocol.types import HexId
+from muster_protocol.wire.codec import Decoder, encode
+from muster_protocol.wire.raft import Entry, Generation, Manifest
+
+if TYPE_CHECKING:
+    from muster.offload import Offload
+
+HEADER, ENTRY, TRUNCATE, META, RESET = 1, 2, 3, 4, 5
+
+SEGMENT_BYTES_MAX: Final = 8 * 1024 * 1024
+"""A segment is deleted whole, so this is about what compaction may leave lying; a recovery reads
+it in some 50 ms."""
+
+APPLY_AT_ONCE_MAX: Final = 64
+"""Entries that a closed slice returns. The engine applies all that it is given in one tick, so
+this bounds how long a tick may take (D31); open slices stay whole, or entries would be lost."""
+
+JOURNAL_FORMAT: Final = 1
+_ENTRY_HEAD: Final = struct.Struct(">QQ")
+_INDEX: Final = struct.Struct(">Q")
+
+EngineEntry = tuple[bytes, int, int]
+"""Command, index, term: as the engine has them."""
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True):
+    format: int
+    node: HexId
+    cluster: HexId
+    generation: Generation
+    sequence: int
+    term: int
+    vote: str | None
+
+
+class _Meta(msgspec.Struct, frozen=True, array_like=True):
+    term: int
+    vote: str | None
+
+
+class _Reset(msgspec.Struct, frozen=True, array_like=True):
+    previous: Entry
+    last: Entry
+
+
+_HEADERS: Decoder[_Header] = Decoder(_Header)
+_METAS: Decoder[_Meta] = Decoder(_Meta)
+_RESETS: Decoder[_Reset] = Decoder(_Reset)
+
+
+@dataclass(slots=True)
+class _Segment:
+    name: str
+    size: int = 0
+    highest_index: int = 0
+
+
+@dataclass(slots=True)
+class _Recovered:
+    """The state while segments are replayed."""
+
+    entries: list[EngineEntry] = field(default_factory=list)
+    term: int = 0
+    vote: str | None = None
+    records: int = 0
+
+
+def segment_name(sequence: int) -> str:
+    return f"journal-{sequence:08d}.seg"
+
+
+def is_segment(name: str) -> bool:
+    return name.startswith("journal-") and name.endswith(".seg")
+
+
+class Journal:
+    """One voter's journal. Construction reads the disk; use `create` or `open_journal`."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        superblock: Superblock,
+        segments: list[_Segment],
+        recovered: _Recovered,
+        manifest: Manifest | None,
+    ) -> None:
+        self._files = files
+        self._superblock = superblock
+        self._segments = segments
+        self._sequence = int(segments[-1].name[8:16]) if segments else 0
+        self._entries = recovered.entries
+        self._term = recovered.term
+        self._vote = recovered.vote
+        self._manifest = manifest
+        self._commit_index = manifest.last.index if manifest else 1
+        self._lsn = self._durable_lsn = self._meta_lsn = recovered.records
+        self._durable_index = self.last_index if self._entries else 0
+        self._committing_index: int | None = None
+        self._buffer = bytearray()
+        self._buffer_highest = 0
+        self._handle: AppendFile | None = None
+        self._failure: StorageError | None = None
+        self.commits = 0
+
+    # --- what the engine calls (pysyncobj.journal.Journal) ------------------------------------
+
+    def add(self, command: bytes, index: int, term: int) -> None:
+        """Append one entry."""
+        assert not self._entries or index == self.last_index + 1
+        self._entries.append((command, index, term))
+        self._buffer_highest = max(self._buffer_highest, index)
+        self._append_record(ENTRY, _ENTRY_HEAD.pack(index, term) + command)
+
+    def deleteEntriesFrom(self, position: int) -> None:  # noqa: N802 (the engine's name)
+        """Void all entries from list position `position` on: a conflict with the leader's log."""
+        if position >= len(self._entries):
+            return
+        index = self._entries[position][1]
+        assert index > self._commit_index, "a committed entry would be truncated"
+        del self._entries[position:]
+        self._durable_index = min(self._durable_index, index - 1)
+        if self._committing_index is not None:
+            self._committing_index = min(self._committing_index, index - 1)
+        self._append_record(TRUNCATE, _INDEX.pack(index))
+
+    def deleteEntriesTo(self, position: int) -> None:  # noqa: N802
+        """Never called: the engine's compaction is off, `trim` is ours."""
+        raise AssertionError(f"the engine compacted its log to position {position}")
+
+    def clear(self) -> None:
+        """Never called: `open_journal` aligns the log with the snapshot (D9)."""
+        raise AssertionError("the engine cleared its log")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, item: int | slice) -> Any:
+        if isinstance(item, slice) and item.start is not None and item.stop is not None:
+            return self._entries[item.start : min(item.stop, item.start + APPLY_AT_ONCE_MAX)]
+        return self._entries[item]
+
+    def setCurrentTerm(self, term: int, voted_for: str | None) -> None:  # noqa: N802
+        """A new term, or a vote in it."""
+        self._term, self._vote = term, voted_for
+        self._append_record(META, encode(_Meta(term, voted_for)))
+        self._meta_lsn = self._lsn
+
+    def getCurrentTerm(self) -> int:  # noqa: N802
+        return self._term
+
+    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+        return self._vote
+
+    def setRaftCommitIndex(self, index: int) -> None:  # noqa: N802
+        self._commit_index = index
+
+    def getRaftCommitIndex(self) -> int:  # noqa: N802
+        return self._commit_index
+
+    def onOneSecondTimer(self) -> None:  # noqa: N802
+        """The engine's periodic flush; group commit does not need it."""
+
+    def _destroy(self) -> None:
+        """The engine lets go of its journal; the shell closes it."""
+
+    # --- what the guard reads (LogView) -------------------------------------------------------
+
+    @property
+    def current_term(self) -> int:
+        return self._term
+
+    @property
+    def first_index(self) -> int:
+        return self._entries[0][1]
+
+    @property
+    def last_index(self) -> int:
+        return self._entries[-1][1]
+
+    @property
+    def commit_index(self) -> int:
+        return self._commit_index
+
+    @property
+    def durable_index(self) -> int:
+        return self._durable_index
+
+    @property
+    def term_is_durable(self) -> bool:
+        return self._meta_lsn <= self._durable_lsn
+
+    @property
+    def lsn(self) -> int:
+        return self._lsn
+
+    @property
+    def durable_lsn(self) -> int:
+        return self._durable_lsn
+
+    @property
+    def manifest(self) -> Manifest | None:
+        return self._manifest
+
+    def term_at(self, index: int) -> int | None:
+        position = index - self.first_index
+        return self._entries[position][2] if 0 <= position < len(self._entries) else None
+
+    def entry_at(self, index: int) -> Entry:
+        """The entry at `index`, which must be held."""
+        return Entry(*self._entries[index - self.first_index])
+
+    # --- durability ---------------------------------------------------------------------------
+
+    @property
+    def is_dirty(self) -> bool:
+        """Is there anything that a commit would make durable?"""
+        return bool(self._buffer)
+
+    @property
+    def bytes_on_disk(self) -> int:
+        return sum(segment.size for segment in self._segments) + len(self._buffer)
+
+    async def commit(self, offload: Offload) -> None:
+        """Make everything up to now durable. One at a time.
+
+        Errors: StorageError, and again at every later call: a failed sync is final.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if not self._buffer:
+            return
+        assert self._committing_index is None, "commits must not overlap"
+        data, self._buffer = bytes(self._buffer), bytearray()
+        lsn, self._committing_index = self._lsn, self.last_index
+        highest, self._buffer_highest = self._buffer_highest, 0
+        if not self._segments or self._segments[-1].size + len(data) > SEGMENT_BYTES_MAX:
+            self._sequence += 1
+            self._segments.append(_Segment(segment_name(self._sequence)))
+            data = self._header_record() + data
+        segment = self._segments[-1]
+        try:
+            await offload.run(lambda: self._write(segment, data), kind="fsync")
+        except StorageError as failure:
+            self._failure = failure
+            raise
+        segment.size += len(data)
+        segment.highest_index = max(segment.highest_index, highest)
+        self._durable_lsn = lsn
+        self._durable_index, self._committing_index = self._committing_index, None
+        self.commits += 1
+
+    def _write(self, segment: _Segment, data: bytes) -> None:
+        """In a thread: append and sync; a new file's name is synced too."""
+        is_new = segment.size == 0
+        if is_new and self._handle is not None:
+            self._handle.close()
+            self._handle = None
+        if self._handle is None:
+            self._handle = self._files.append(segment.name)
+        self._handle.write(data)
+        self._handle.sync()
+        if is_new:
+            self._files.sync_directory()
+
+    def close(self) -> None:
+        """Close the file; what is not committed is lost, as it would be in a crash."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def _append_record(self, kind: int, payload: bytes) -> None:
+        self._buffer += encode_record(kind, payload)
+        self._lsn += 1
+
+    def _header_record(self) -> bytes:
+        block = self._superblock
+        header = _Header(
+            JOURNAL_FORMAT,
+            block.node,
+            block.cluster,
+            block.generation,
+            self._sequence,
+            self._term,
+            self._vote,
+        )
+        return encode_record(HEADER, encode(header))
+
+    # --- snapshots ----------------------------------------------------------------------------
+
+    def reset_to(self, manifest: Manifest) -> None:
+        """The log starts anew behind an installed snapshot, which is durable already."""
+        self._entries = [_engine_entry(manifest.previous), _engine_entry(manifest.last)]
+        self._manifest = manifest
+        self._commit_index = manifest.last.index
+        self._durable_index = 0
+        if self._committing_index is not None:
+            self._committing_index = 0
+        self._buffer_highest = max(self._buffer_highest, manifest.last.index)
+        self._append_record(RESET, encode(_Reset(manifest.previous, manifest.last)))
+
+    def trim(self, manifest: Manifest, *, keep_entries: int) -> list[str]:
+        """A durable snapshot covers the log up to `manifest.last`: forget what it covers, but for
+        the `keep_entries` before it (a follower that lags less needs no snapshot).
+
+        Returns the segments that the caller may now remove from the disk, oldest first.
+        """
+        self._manifest = manifest
+        keep_from = max(self.first_index, manifest.previous.index - keep_entries)
+        del self._entries[: keep_from - self.first_index]
+        removable: list[str] = []
+        while len(self._segments) > 1 and self._segments[0].highest_index < keep_from:
+            removable.append(self._segments.pop(0).name)
+        return removable
+
+
+def create_journal(files: Files, superblock: Superblock, first: EngineEntry) -> Journal:
+    """A new journal whose log holds `first`, the same entry on every founding voter.
+
+    Nothing is on the disk before the first `commit`, and the superblock comes after that. So a
+    journal without a superblock is either the rest of a founding that a crash interrupted, in
+    which nothing was promised yet (removed), or somebody deleted the superblock (an error).
+    """
+    for name in files.names():
+        if is_segment(name):
+            _remove_unused(files, name)
+    journal = Journal(
+        files=files, superblock=superblock, segments=[], recovered=_Recovered(), manifest=None
+    )
+    journal.add(*first)
+    journal.setCurrentTerm(0, None)
+    return journal
+
+
+def _remove_unused(files: Files, name: str) -> None:
+    path = files.describe(name)
+    records = scan_records(files.read(name) or b"", path=path, is_newest=True).records
+    promised = [_METAS.decode(payload).term for kind, payload in records if kind == META]
+    if max(promised, default=0) > 0 or sum(kind == ENTRY for kind, _ in records) > 1:
+        raise StorageCorrupt(f"{path}: a journal without its superblock; move it away")
+    files.remove(name)
+
+
+def open_journal(
+    files: Files, superblock: Superblock, manifest: Manifest | None
+) -> tuple[Journal, int]:
+    """Recover the journal; blocks. Also returns how many bytes of a torn tail were cut off.
+
+    Errors: StorageCorrupt naming file and offset; StorageError.
+    """
+    recovered = _Recovered()
+    segments: list[_Segment] = []
+    torn = 0
+    names = [name for name in files.names() if is_segment(name)]
+    for position, name in enumerate(names):
+        data = files.read(name) or b""
+        path = files.describe(name)
+        scan = scan_records(data, path=path, is_newest=position == len(names) - 1)
+        if scan.torn_bytes:
+            torn = scan.torn_bytes
+            files.truncate(name, scan.sound_bytes)
+        if not scan.records:
+            # Its creation was torn: nothing in it was ever acknowledged.
+            files.remove(name)
+            files.sync_directory()
+            continue
+        segment = _Segment(name, scan.sound_bytes)
+        _replay(scan.records, recovered, segment, superblock, path)
+        segments.append(segment)
+    if not segments:
+        raise StorageCorrupt(
+            f"{files.describe('')}: there is a superblock but no journal. What this node promised "
+            "is lost; move the state directory away and let it join as a new member"
+        )
+    _sync(files, segments[-1].name)
+    is_aligned = _align(recovered, manifest, files)
+    journal = Journal(
+        files=files,
+        superblock=superblock,
+        segments=segments,
+        recovered=recovered,
+        manifest=manifest,
+    )
+    if manifest is not None and not is_aligned:
+        journal.reset_to(manifest)
+    return journal, torn
+
+
+def _sync(files: Files, name: str) -> None:
+    """What was read may be in the page cache only: the process that wrote it may have died before
+    its sync. It counts as durable from here on, so it has to be."""
+    handle = files.append(name)
+    try:
+        handle.sync()
+    finally:
+        handle.close()
+    files.sync_directory()
+
+
+def _replay(
+    records: Sequence[tuple[int, bytes]],
+    into: _Recovered,
+    segment: _Segment,
+    superblock: Superblock,
+    path: str,
+) -> None:
+    try:
+        kind, payload = records[0]
+        if kind != HEADER:
+            raise StorageCorrupt(f"{path}: does not begin with a segment header")
+        _check_header(_HEADERS.decode(payload), superblock, path)
+        header = _HEADERS.decode(payload)
+        into.term, into.vote = header.term, header.vote
+        for kind, payload in records[1:]:
+            _replay_record(kind, payload, into, segment, path)
+    except (RemoteError, struct.error) as error:
+        raise StorageCorrupt(f"{path}: a record does not make sense: {error}") from error
+
+
+def _check_header(header: _Header, superblock: Superblock, path: str) -> None:
+    if header.format != JOURNAL_FORMAT:
+        raise StorageCorrupt(
+            f"{path}: journal of format {header.format}, this version knows {JOURNAL_FORMAT}"
+        )
+    theirs = (header.node, header.cluster, header.generation)
+    if theirs != (superblock.node, superblock.cluster, superblock.generation):
+        raise StorageCorrupt(f"{path}: belongs to another node, cluster or journal generation")
+
+
+def _replay_record(
+    kind: int, payload: bytes, into: _Recovered, segment: _Segment, path: str
+) -> None:
+    into.records += 1
+    entries = into.entries
+    if kind == ENTRY:
+        index, term = _ENTRY_HEAD.unpack_from(payload)
+        if entries and index != entries[-1][1] + 1:
+            raise StorageCorrupt(f"{path}: entry {index} follows entry {entries[-1][1]}")
+        entries.append((payload[_ENTRY_HEAD.size :], index, term))
+        segment.highest_index = max(segment.highest_index, index)
+    elif kind == TRUNCATE:
+        (index,) = _INDEX.unpack(payload)
+        if not entries or not entries[0][1] < index <= entries[-1][1]:
+            raise StorageCorrupt(f"{path}: truncation from {index} outside the log")
+        del entries[index - entries[0][1] :]
+    elif kind == META:
+        meta = _METAS.decode(payload)
+        into.term, into.vote = meta.term, meta.vote
+    elif kind == RESET:
+        reset = _RESETS.decode(payload)
+        into.entries[:] = [_engine_entry(reset.previous), _engine_entry(reset.last)]
+        segment.highest_index = max(segment.highest_index, reset.last.index)
+    else:
+        raise StorageCorrupt(f"{path}: record of unknown kind {kind}")
+
+
+def _align(recovered: _Recovered, manifest: Manifest | None, files: Files) -> bool:
+    """Make the log start with the snapshot's two entries, as the engine demands (D9).
+
+    False where the log on disk is not the snapshot's: the crash came between the installation of
+    a snapshot and the journal's RESET. Nothing behind it can be committed then, because the
+    leader that sent the snapshot had another log, and the RESET has to be written now.
+    """
+    entries = recovered.entries
+    if manifest is None:
+        if not entries or entries[0][1] != 1:
+            first = entries[0][1] if entries else None
+            raise StorageCorrupt(
+                f"{files.describe('')}: the journal begins at entry {first} and the snapshot that "
+                "covers what came before is missing"
+            )
+        return True
+    if not entries or entries[0][1] > manifest.previous.index:
+        raise StorageCorrupt(
+            f"{files.describe('')}: the journal begins behind the end of the snapshot"
+        )
+    position = manifest.last.index - entries[0][1]
+    if position < len(entries) and entries[position][2] == manifest.last.term:
+        del entries[: position - 1]
+        return True
+    return False
+
+
+def _engine_entry(entry: Entry) -> EngineEntry:
+    return (entry.command, entry.index, entry.term)

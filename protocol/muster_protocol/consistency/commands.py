@@ -1,0 +1,155 @@
+"""What can be done to the replicated state: commands, their results, and the batch in one entry.
+
+Everything that applying a command needs stands in the command: the session and request id that
+make a retry harmless, and the wall time of the node that proposed it. So every replica computes
+the same result (Patroni puts its time stamps into the command for the same reason).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from muster_protocol.errors import UsageError
+from muster_protocol.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
+from muster_protocol.types import HexId, UInt
+from muster_protocol.wire.codec import Decoder, encode
+
+BATCH_COMMANDS_MAX = 10_000
+LIST_KEYS_MAX = 1_000
+"""Keys in one page of a listing: with the longest keys the page still fits a control frame."""
+
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_BYTES_MAX)]
+Value = Annotated[bytes, msgspec.Meta(max_length=VALUE_BYTES_MAX)]
+
+
+class Put(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Set a key. With `expected`, only if its revision is that (0: only if it does not exist)."""
+
+    key: Key
+    value: Value
+    expected: UInt | None = None
+
+
+class Get(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Read a key. In the log it is a linearizable read."""
+
+    key: Key
+
+
+class Delete(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Remove a key. With `expected`, only if its revision is that."""
+
+    key: Key
+    expected: UInt | None = None
+
+
+class List(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Keys that start with `prefix` and come after `after`, in order."""
+
+    prefix: Annotated[str, msgspec.Meta(max_length=KEY_BYTES_MAX)] = ""
+    after: Annotated[str, msgspec.Meta(max_length=KEY_BYTES_MAX)] = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LIST_KEYS_MAX)] = LIST_KEYS_MAX
+
+
+Operation = Put | Get | Delete | List
+
+
+class Command(msgspec.Struct, frozen=True, array_like=True):
+    """An operation with what makes it exactly-once: session, request number, time."""
+
+    session: HexId
+    request: UInt
+    wall: float
+    operation: Operation
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """One log entry: all commands that arrived in one turn of the loop.
+
+    `origin` and `number` name the proposal, so that the node which proposed it finds the waiting
+    requests when the entry is applied.
+    """
+
+    format: UInt
+    origin: str
+    number: UInt
+    commands: Annotated[tuple[Command, ...], msgspec.Meta(max_length=BATCH_COMMANDS_MAX)]
+
+
+BATCH_FORMAT = 1
+
+
+class KeyValue(msgspec.Struct, frozen=True):
+    """A key as it stands. `revision` is that of its last change, `created` of its creation, both
+    from one counter for the whole store; `version` counts the changes of this key."""
+
+    key: str
+    value: bytes
+    revision: int
+    created: int
+    version: int
+    wall: float
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """It took effect, or the read is answered. `revision` is the store's after the command."""
+
+    revision: int
+    entry: KeyValue | None = None
+    entries: tuple[KeyValue, ...] = ()
+    more: bool = False
+    repeated: bool = False
+
+
+class Conflict(msgspec.Struct, frozen=True, tag="conflict"):
+    """A comparison failed; nothing changed. `entry` is what is there."""
+
+    revision: int
+    entry: KeyValue | None = None
+
+
+class NotFound(msgspec.Struct, frozen=True, tag="not-found"):
+    """There is no such key; nothing changed."""
+
+    revision: int
+
+
+class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
+    """The command itself makes no sense here; nothing changed."""
+
+    revision: int
+    reason: str
+
+
+Result = Done | Conflict | NotFound | Rejected
+
+_BATCHES: Decoder[Batch] = Decoder(Batch)
+
+
+def decode_batch(data: bytes) -> Batch:
+    """Errors: RemoteError("garbage")."""
+    return _BATCHES.decode(data)
+
+
+def check_operation(operation: Operation) -> None:
+    """Reject what is too large before it is proposed. Errors: UsageError, one line."""
+    if isinstance(operation, List):
+        return
+    if not operation.key:
+        raise UsageError("the key is empty")
+    if len(operation.key.encode()) > KEY_BYTES_MAX:
+        raise UsageError(f"the key is longer than {KEY_BYTES_MAX} bytes")
+    if isinstance(operation, Put) and len(operation.value) > VALUE_BYTES_MAX:
+        raise UsageError(f"the value is larger than {VALUE_BYTES_MAX} bytes")
+
+
+def is_read(operation: Operation) -> bool:
+    """True if it changes nothing: repeating it is harmless."""
+    return isinstance(operation, Get | List)
+
+
+def encoded_size(command: Command) -> int:
+    """Bytes that a command takes in a batch."""
+    return len(encode(command))

@@ -1,0 +1,240 @@
+"""The replicated state machine: a versioned key-value store with client sessions.
+
+`apply(command) -> Result` is deterministic: the same commands in the same order give the same
+state and the same results on every replica, whatever engine (Raft now, PBFT later) agreed on the
+order. It never raises for anything a client can send, and changes state only after all its checks.
+
+**Exactly once.** A session is a client's random id. The registry keeps, per session, the result of
+its newest *changing* request; the same request number again gives that result and changes
+nothing, a lower one is rejected. Reads leave no trace. At most `SESSIONS_MAX` sessions are kept,
+the one unused for longest is dropped first, which is the same one on every replica because "used"
+is counted in applied commands, not in time. Results of changes carry no values, so that what a
+session keeps is small.
+
+**Snapshots** do not block: `capture` copies the two tables shallowly (values are immutable) and
+the copy is encoded elsewhere, in slices.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from muster_protocol.consistency.commands import (
+    Command,
+    Conflict,
+    Delete,
+    Done,
+    Get,
+    KeyValue,
+    List,
+    NotFound,
+    Operation,
+    Put,
+    Rejected,
+    Result,
+)
+from muster_protocol.errors import RemoteError
+from muster_protocol.limits import CONTROL_FRAME_BYTES_MAX
+from muster_protocol.wire.codec import Decoder, encode
+
+SESSIONS_MAX: Final = 10_000
+"""Ten times the control connections of a busy node; an entry takes about 200 bytes."""
+
+PAGE_BYTES_MAX: Final = CONTROL_FRAME_BYTES_MAX // 2
+"""Keys and values of one listing page, so that the reply fits a control frame."""
+
+SNAPSHOT_FORMAT: Final = 1
+SLICE_ITEMS: Final = 500
+"""Items per encoded slice: about a millisecond of holding the interpreter with small values."""
+
+
+class _Session(msgspec.Struct, array_like=True):
+    request: int
+    result: Result
+    used: int
+
+
+class _Header(msgspec.Struct, array_like=True, tag=0):
+    format: int
+    revision: int
+    applied: int
+
+
+class _Entries(msgspec.Struct, array_like=True, tag=1):
+    entries: list[KeyValue]
+
+
+class _Sessions(msgspec.Struct, array_like=True, tag=2):
+    sessions: list[tuple[str, _Session]]
+
+
+_SLICES: Decoder[_Header | _Entries | _Sessions] = Decoder(_Header | _Entries | _Sessions)
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The state at one moment, cheap to take; `slices` encodes it piece by piece."""
+
+    revision: int
+    applied: int
+    entries: dict[str, KeyValue]
+    sessions: dict[str, _Session]
+
+    def slices(self) -> Iterator[bytes]:
+        """The encoded state. Equal states give equal bytes."""
+        yield encode(_Header(SNAPSHOT_FORMAT, self.revision, self.applied))
+        keys = sorted(self.entries)
+        for start in range(0, len(keys), SLICE_ITEMS):
+            yield encode(_Entries([self.entries[k] for k in keys[start : start + SLICE_ITEMS]]))
+        names = sorted(self.sessions)
+        for start in range(0, len(names), SLICE_ITEMS):
+            part = names[start : start + SLICE_ITEMS]
+            yield encode(_Sessions([(name, self.sessions[name]) for name in part]))
+
+
+class Registry:
+    """The state. Owned by exactly one applier."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.applied = 0
+        self._entries: dict[str, KeyValue] = {}
+        self._keys: list[str] = []
+        self._sessions: dict[str, _Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # --- applying ---------------------------------------------------------------------------
+
+    def apply(self, command: Command) -> Result:
+        """The next command in the agreed order."""
+        self.applied += 1
+        operation = command.operation
+        if isinstance(operation, Get | List):
+            return self.read(operation)
+        session = self._sessions.get(command.session)
+        if session is not None:
+            session.used = self.applied
+            self._sessions[command.session] = self._sessions.pop(command.session)
+            if command.request == session.request:
+                return _repeated(session.result)
+            if command.request < session.request:
+                return Rejected(self.revision, "an older request of this session")
+        result = self._change(operation, command.wall)
+        self._remember(command, result)
+        return result
+
+    def read(self, operation: Operation) -> Result:
+        """Answer a Get or List from the present state, without a trace."""
+        if isinstance(operation, Get):
+            entry = self._entries.get(operation.key)
+            return Done(self.revision, entry) if entry else NotFound(self.revision)
+        assert isinstance(operation, List)
+        return self._list(operation)
+
+    def _change(self, operation: Put | Delete, wall: float) -> Result:
+        held = self._entries.get(operation.key)
+        held_revision = held.revision if held else 0
+        if operation.expected is not None and operation.expected != held_revision:
+            return Conflict(self.revision, _without_value(held) if held else None)
+        if isinstance(operation, Put):
+            return self._put(operation, held, wall)
+        if held is None:
+            return NotFound(self.revision)
+        self.revision += 1
+        del self._entries[operation.key]
+        del self._keys[bisect.bisect_left(self._keys, operation.key)]
+        return Done(self.revision, _without_value(held))
+
+    def _put(self, operation: Put, held: KeyValue | None, wall: float) -> Done:
+        self.revision += 1
+        entry = KeyValue(
+            key=operation.key,
+            value=operation.value,
+            revision=self.revision,
+            created=held.created if held else self.revision,
+            version=held.version + 1 if held else 1,
+            wall=wall,
+        )
+        if held is None:
+            bisect.insort(self._keys, operation.key)
+        self._entries[operation.key] = entry
+        return Done(self.revision, _without_value(entry))
+
+    def _list(self, operation: List) -> Done:
+        start = bisect.bisect_left(self._keys, operation.prefix)
+        if operation.after:
+            start = max(start, bisect.bisect_right(self._keys, operation.after))
+        page: list[KeyValue] = []
+        size = 0
+        for key in self._keys[start : start + operation.limit + 1]:
+            if not key.startswith(operation.prefix):
+                return Done(self.revision, entries=tuple(page))
+            entry = self._entries[key]
+            size += len(key) + len(entry.value)
+            if len(page) == operation.limit or (page and size > PAGE_BYTES_MAX):
+                return Done(self.revision, entries=tuple(page), more=True)
+            page.append(entry)
+        return Done(self.revision, entries=tuple(page))
+
+    def _remember(self, command: Command, result: Result) -> None:
+        self._sessions.pop(command.session, None)
+        self._sessions[command.session] = _Session(command.request, result, self.applied)
+        if len(self._sessions) > SESSIONS_MAX:
+            # Insertion order is order of use, because a session in use is moved to the end.
+            del self._sessions[next(iter(self._sessions))]
+
+    # --- snapshots --------------------------------------------------------------------------
+
+    def capture(self) -> Captured:
+        """The present state, to be encoded off the loop while this one goes on."""
+        sessions = {
+            name: _Session(held.request, held.result, held.used)
+            for name, held in self._sessions.items()
+        }
+        return Captured(self.revision, self.applied, dict(self._entries), sessions)
+
+    def digest(self) -> str:
+        """SHA-256 of the whole state in hexadecimal: equal on replicas that applied the same."""
+        digest = hashlib.sha256()
+        for part in self.capture().slices():
+            digest.update(part)
+        return digest.hexdigest()
+
+    @classmethod
+    def restore(cls, slices: Iterable[bytes]) -> Registry:
+        """The registry that was captured. Errors: RemoteError("garbage") for anything else."""
+        registry = cls()
+        is_headed = False
+        for data in slices:
+            part: Any = _SLICES.decode(data)
+            if isinstance(part, _Header):
+                if part.format != SNAPSHOT_FORMAT or is_headed:
+                    raise RemoteError("garbage", f"snapshot of unknown format {part.format}")
+                is_headed = True
+                registry.revision, registry.applied = part.revision, part.applied
+            elif isinstance(part, _Entries):
+                registry._entries.update((entry.key, entry) for entry in part.entries)
+            else:
+                registry._sessions.update(part.sessions)
+        if not is_headed:
+            raise RemoteError("garbage", "snapshot without a header")
+        registry._keys = sorted(registry._entries)
+        by_use = sorted(registry._sessions.items(), key=lambda item: item[1].used)
+        registry._sessions = dict(by_use)
+        return registry
+
+
+def _without_value(entry: KeyValue) -> KeyValue:
+    return msgspec.structs.replace(entry, value=b"")
+
+
+def _repeated(result: Result) -> Result:
+    return msgspec.structs.replace(result, repeated=True) if isinstance(result, Done) else result

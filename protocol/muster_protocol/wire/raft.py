@@ -1,0 +1,158 @@
+"""What voters say to each other on a stream of purpose `raft`, and the snapshot manifest.
+
+The engine's own dictionaries never touch the wire: `raftguard` turns them into these frames and
+back, so that what arrives is typed and bounded before it comes near the log. Every frame carries
+its sender's term; an answer of another term is worthless (deviations D3, D25).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from muster_protocol.limits import BATCH_BYTES_MAX
+from muster_protocol.types import HexId, UInt
+from muster_protocol.wire.codec import Decoder
+
+ENTRIES_PER_FRAME_MAX = 20_000
+"""An append holds at most 1 MiB of commands and each has a few bytes of its own."""
+
+Command = Annotated[bytes, msgspec.Meta(min_length=1, max_length=BATCH_BYTES_MAX)]
+Generation = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+
+
+class Voter(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """One seat of the electorate: who, and with which journal.
+
+    A node whose journal was lost comes back with another generation: it is a new member, and
+    what it says does not count for the old seat (D23).
+    """
+
+    node: HexId
+    generation: Generation
+
+
+class Configuration(msgspec.Struct, frozen=True, array_like=True):
+    """The whole electorate, sorted by node id. `index` is that of the entry that made it."""
+
+    voters: tuple[Voter, ...]
+    index: UInt = 1
+
+    def seat(self, node: str) -> Voter | None:
+        """The seat of `node`, or None where it is no voter."""
+        return next((voter for voter in self.voters if voter.node == node), None)
+
+    @property
+    def majority(self) -> int:
+        return len(self.voters) // 2 + 1
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One log entry."""
+
+    command: Command
+    index: UInt
+    term: UInt
+
+
+class Manifest(msgspec.Struct, frozen=True, array_like=True):
+    """What a snapshot is, without its data. `previous` and `last` are the two newest entries
+    that it covers: the engine keeps both in its log."""
+
+    previous: Entry
+    last: Entry
+    configuration: Configuration
+    size_bytes: UInt
+    sha256: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class Append(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Leader to follower: entries after (`previous_index`, `previous_term`); none = heartbeat."""
+
+    term: UInt
+    commit_index: UInt
+    previous_index: UInt
+    previous_term: UInt
+    entries: Annotated[tuple[Entry, ...], msgspec.Meta(max_length=ENTRIES_PER_FRAME_MAX)]
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Follower to leader: everything below `next_index` is here, verified and durable (`success`),
+    or: start again from there (`reset`), or neither: still alive, still working."""
+
+    term: UInt
+    next_index: UInt
+    success: bool
+    reset: bool
+
+
+class VoteRequest(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Candidate to voter."""
+
+    term: UInt
+    last_index: UInt
+    last_term: UInt
+
+
+class Vote(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Voter to candidate: granted, and durable. A refusal is silence."""
+
+    term: UInt
+
+
+class PreVoteRequest(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Would you vote for me in `next_term`? Changes nobody's term (Ongaro's thesis, 9.6)."""
+
+    term: UInt
+    next_term: UInt
+    last_index: UInt
+    last_term: UInt
+    round: UInt
+
+
+class PreVote(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """The answer to `round` of the receiver."""
+
+    term: UInt
+    round: UInt
+    granted: bool
+
+
+class HigherTerm(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Your term is over: the sender is in `term`."""
+
+    term: UInt
+
+
+class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """Leader to follower: campaign at once, I am handing over (thesis, 3.10)."""
+
+    term: UInt
+
+
+class SnapshotOffer(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Leader to follower: what you need is compacted away; fetch this snapshot from me."""
+
+    term: UInt
+    manifest: Manifest
+
+
+RaftFrame = (
+    Append
+    | Ack
+    | VoteRequest
+    | Vote
+    | PreVoteRequest
+    | PreVote
+    | HigherTerm
+    | TimeoutNow
+    | SnapshotOffer
+)
+
+_DECODER: Decoder[RaftFrame] = Decoder(RaftFrame)
+
+
+def decode_frame(data: bytes) -> RaftFrame:
+    """Errors: RemoteError("garbage")."""
+    return _DECODER.decode(data)
