@@ -1,1 +1,1 @@
-
+"""Quorum logic: which side of a split may act."""

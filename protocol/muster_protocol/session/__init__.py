@@ -1,1 +1,1 @@
-
+"""The control protocol between a daemon and its clients on one host."""
