@@ -3,10 +3,12 @@
 1. **Input before timers.** Input that is ready is handled, at most `DRAIN_EVENTS_MAX` events or
    `DRAIN_S`, before a due deadline fires. A loop that was late has the answers to its probes in
    the socket buffer; firing the timer first would accuse the peer of the loop's own sin (found by
-   kinship and, independently, in DAOS). So the sources are asked once more, without waiting.
+   kinship and, independently, in DAOS). So the sources are asked once more, without waiting, and
+   before that the scheduler goes round once: a pump may hold an event that it was just handed.
 2. **Durable before sent.** Effects leave in the order in which the machine returned them. A
    `Persist` holds back what stands behind it until it is on the disk; the machine goes on
-   meanwhile. When `OUTBOX_MAX` effects wait for the disk, the driver takes no more input.
+   meanwhile. When `OUTBOX_MAX` effects wait for the disk, the driver takes no more input. Without
+   a `persist` function a `Persist` is an effect like any other: an error unless `perform` knows it.
 3. **Its own lag is measured.** How late a deadline fired is a statistic, and is told to machines
    that want to know (`lag_event`): a late loop must doubt itself, not its peers.
 4. **What went in can be replayed.** With a recorder, every (event, now) is written to the flight
@@ -42,6 +44,11 @@ OUTBOX_MAX: Final = 4_096
 
 LAG_REPORT_S: Final = 0.1
 """A deadline that fires later than this is reported to the machine; LAN probes wait 0.5 s."""
+
+
+PUT_RETRY_S: Final = 0.005
+"""How often a sender that was stopped looks for room: below a millisecond-scale round trip's worth
+of delay on average, and too rare to cost anything."""
 
 
 class Overflow(enum.StrEnum):
@@ -115,6 +122,10 @@ class Driver:
         self._outbox: collections.deque[Effect] = collections.deque()
         self._wake = trio.Event()
         self._outbox_filled = trio.Event()
+        self._outbox_emptied = trio.Event()
+        self._resumed = trio.Event()
+        self._resumed.set()
+        self._has_ended = False
         self._handled = self._dropped = self._fired = 0
         self._lag_last_s = self._lag_max_s = 0.0
 
@@ -131,6 +142,34 @@ class Driver:
         self._wake.set()
         return kept
 
+    async def put(self, event: Any) -> None:
+        """Put an event into the inbox, waiting for room: back-pressure for ordered streams."""
+        while len(self._inbox) >= self._inbox_max:
+            await self._clock.sleep(PUT_RETRY_S)
+        self.post(event)
+
+    def complete(self, event: Any) -> None:
+        """Handle one event at once, ahead of the inbox: for the end of something that the machine
+        waits for (a sync, a snapshot) and that must not be lost. Effects are executed before it
+        returns, except those held back by a `Persist`."""
+        self._handle(event)
+        self._wake.set()
+
+    def pause(self) -> None:
+        """Handle nothing more, neither input nor deadlines, until `resume`. The inbox still takes
+        what comes, within its bound; effects that wait for the disk are still executed."""
+        if self._resumed.is_set():
+            self._resumed = trio.Event()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._resumed.set()
+
+    async def wait_flushed(self) -> None:
+        """Wait until no effect waits for the disk, or the driver has ended."""
+        while self._outbox and not self._has_ended:
+            await self._outbox_emptied.wait()
+
     def statistics(self) -> DriverStatistics:
         return DriverStatistics(
             events_handled=self._handled,
@@ -144,20 +183,26 @@ class Driver:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Drive the machine until cancelled. Exceptions of the machine or of an effect come out."""
-        async with trio.open_nursery() as nursery:
-            for source in self._sources:
-                nursery.start_soon(self._pump, source)
-            if self._persist is not None:
-                nursery.start_soon(self._flush_outbox, self._persist)
-            task_status.started()
-            while True:
-                await self._wait_for_work()
-                self._turn()
+        try:
+            async with trio.open_nursery() as nursery:
+                for source in self._sources:
+                    nursery.start_soon(self._pump, source)
+                if self._persist is not None:
+                    nursery.start_soon(self._flush_outbox, self._persist)
+                task_status.started()
+                while True:
+                    await self._wait_for_work()
+                    self._turn()
+        finally:
+            self._has_ended = True
+            self._outbox_emptied.set()
 
     def _turn(self) -> None:
         """One turn: ready input first, then a deadline if one is still due."""
         self._drain_inbox()
-        if self._is_due():
+        if not self._is_due():
+            return
+        if not self._inbox:  # else the turn's share is used up, and the sources' older events wait
             self._drain_sources()
         deadline = self.machine.deadline
         now = self._clock.now()
@@ -175,14 +220,18 @@ class Driver:
             await self._clock.sleep(0.01)
         if self._inbox or self._is_due():
             await self._clock.sleep(0)
-            return
-        self._wake = trio.Event()
-        deadline = self.machine.deadline
-        if deadline is None:
-            await self._wake.wait()
         else:
-            with self._clock.move_on_at(deadline):
+            self._wake = trio.Event()
+            deadline = self.machine.deadline
+            if deadline is None:
                 await self._wake.wait()
+            else:
+                with self._clock.move_on_at(deadline):
+                    await self._wake.wait()
+                if not self._wake.is_set():
+                    await self._clock.sleep(0)  # let a pump post what it was handed just now
+        while not self._resumed.is_set():
+            await self._resumed.wait()
 
     async def _pump(self, source: Source) -> None:
         while True:
@@ -213,7 +262,8 @@ class Driver:
             self._recorder.record(self.name, event, now)
         self._handled += 1
         for effect in self.machine.handle(event, now=now):
-            if self._outbox or isinstance(effect, Persist):
+            must_sync = isinstance(effect, Persist) and self._persist is not None
+            if self._outbox or must_sync:
                 self._outbox.append(effect)
                 self._outbox_filled.set()
             else:
@@ -230,3 +280,5 @@ class Driver:
                     self._perform(effect)
                 self._outbox.popleft()
             self._outbox_filled = trio.Event()
+            self._outbox_emptied.set()
+            self._outbox_emptied = trio.Event()

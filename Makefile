@@ -1,0 +1,49 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both install what they need into
+# .venv by themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz bench-idle lock install clean help
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: $(STAMP) ## create .venv and install muster with its tools
+
+$(STAMP): requirements.lock pyproject.toml scripts/install
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/install
+	@touch $(STAMP)
+
+demo: $(STAMP) ## three daemons on loopback, shown from founding to quorum loss
+	@$(BIN)/muster dev --tour
+
+demo-sabotage: $(STAMP) ## break each step of the demo; passes only if each is named
+	@$(BIN)/python scripts/demo_sabotage.py
+
+test: $(STAMP) lint ## everything: lint, types, import contracts, all tests
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(STAMP) ## tests without real processes
+	@$(BIN)/python -m pytest -m "not integration" -n 2
+
+test-durability: $(STAMP) ## strace shows that nothing is claimed before it is synced
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -s tests/integration/test_durability.py
+
+lint: $(STAMP) ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > .lint-imports.log || (cat .lint-imports.log; exit 1)
+	@rm -f .lint-imports.log
+
+bench-idle: $(STAMP) ## CPU, memory, packets of an idle cluster; detection and failover times
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_idle.py
+
+lock: $(STAMP) ## renew requirements.lock
+	@sh scripts/lock
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

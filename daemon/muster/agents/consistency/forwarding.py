@@ -1,0 +1,255 @@
+"""Requests on their way to the leader, from any node.
+
+One stream to the node that is taken for the leader, requests matched to replies by number. Who
+leads is known to a voter, and a node without a seat asks any voter that it can reach; a wrong
+address is corrected by the answer. Whether a request was proposed decides what its failure means:
+a stream that broke while we waited is `OutcomeUnknown`, everything before is a plain retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+from muster_protocol.wire.hello import Purpose
+
+from muster_protocol.consistency.commands import Command, Result, is_read
+from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError
+from muster_protocol.types import Address, NodeId
+from muster_protocol.wire.codec import encode
+from muster_protocol.wire.forward import (
+    AskConfiguration,
+    Committed,
+    ConfigurationIs,
+    Forward,
+    ForwardMessage,
+    NotLeader,
+    Unknown,
+    decode_forward,
+)
+from muster_protocol.wire.raft import Configuration
+
+if TYPE_CHECKING:
+    from muster.clock import Clock
+    from muster.net.peers import PeerConnection, PeerStreams
+
+RETRY_S: Final = 0.05
+"""Between two attempts while there is no leader: a fraction of a failover (1.3 s)."""
+
+DIAL_S: Final = 1.0
+SERVED_AT_ONCE_MAX: Final = 256
+"""Forwarded requests that one stream may have under way here; more wait unread."""
+
+WITHIN_S_MAX: Final = 300.0
+"""How long a forwarded request may wait at most, whatever its sender says."""
+
+
+class Submit(Protocol):
+    """`Proposals.submit`."""
+
+    async def __call__(
+        self, commands: tuple[Command, ...], *, deadline: float
+    ) -> tuple[Result, ...]: ...
+
+
+@dataclass(slots=True)
+class _Call:
+    done: trio.Event = field(default_factory=trio.Event)
+    reply: ForwardMessage | None = None
+
+
+class _Channel:
+    """One open stream to a voter, with the calls that wait on it."""
+
+    def __init__(self, connection: PeerConnection) -> None:
+        self._connection = connection
+        self._calls: dict[int, _Call] = {}
+        self._number = 0
+        self.is_open = True
+
+    async def read(self) -> None:
+        """Match replies to calls until the stream ends; then all calls end without one."""
+        try:
+            while data := await self._connection.receive():
+                reply = decode_forward(data)
+                call = self._calls.pop(reply.number, None)
+                if call is not None:
+                    call.reply = reply
+                    call.done.set()
+        except (RemoteError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # whoever waits is told below
+        finally:
+            self.is_open = False
+            for call in self._calls.values():
+                call.done.set()
+            with trio.CancelScope(shield=True):
+                await self._connection.aclose()
+
+    async def call(self, make: Callable[[int], ForwardMessage]) -> ForwardMessage | None:
+        """Send a request and wait for its reply; None if the stream ended first."""
+        self._number += 1
+        number, call = self._number, _Call()
+        self._calls[number] = call
+        try:
+            await self._connection.send(encode(make(number)))
+            await call.done.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return None
+        finally:
+            self._calls.pop(number, None)
+        return call.reply
+
+
+class Forwarder:
+    """The client side: brings commands to whoever leads."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        streams: PeerStreams,
+        clock: Clock,
+        leader: Callable[[], NodeId | None],
+        voters_in_reach: Callable[[], tuple[NodeId, ...]],
+        address_of: Callable[[NodeId], Address | None],
+    ) -> None:
+        self._me = me
+        self._streams = streams
+        self._clock = clock
+        self._leader = leader
+        self._voters_in_reach = voters_in_reach
+        self._address_of = address_of
+        self._channels: dict[NodeId, _Channel] = {}
+        self._dialling = trio.Lock()
+        self._hint: NodeId | None = None
+        self._nursery: trio.Nursery | None = None
+        self.forwarded = 0
+
+    async def run(self) -> None:
+        """Owns the streams' readers, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await trio.sleep_forever()
+
+    async def submit(
+        self, commands: tuple[Command, ...], *, deadline: float
+    ) -> tuple[Result, ...] | None:
+        """One attempt. None: nothing was proposed, try again (with the leader that is known by
+        then). Errors: OutcomeUnknown, if the commands change anything."""
+        target = self._target()
+        if target is None:
+            return None
+        within_s = deadline - self._clock.now()
+        with self._clock.move_on_at(deadline):
+            channel = await self._channel(target)
+            if channel is None:
+                self._hint = None
+                return None
+            self.forwarded += 1
+            reply = await channel.call(lambda number: Forward(number, within_s, commands))
+            return self._outcome(reply, commands)
+        return self._outcome(Unknown(0), commands)
+
+    async def ask_configuration(self, voter: NodeId) -> ConfigurationIs | None:
+        """Who has a seat, as `voter` knows it; None if it does not answer in time."""
+        with self._clock.move_on_after(2 * DIAL_S):
+            channel = await self._channel(voter)
+            if channel is not None:
+                reply = await channel.call(AskConfiguration)
+                return reply if isinstance(reply, ConfigurationIs) else None
+        return None
+
+    def _outcome(
+        self, reply: ForwardMessage | None, commands: tuple[Command, ...]
+    ) -> tuple[Result, ...] | None:
+        if isinstance(reply, Committed):
+            return reply.results
+        if isinstance(reply, NotLeader):
+            self._hint = NodeId(reply.leader) if reply.leader else None
+            return None
+        if all(is_read(command.operation) for command in commands):
+            return None
+        raise OutcomeUnknown("the leader was lost before it answered; a retry will tell")
+
+    def _target(self) -> NodeId | None:
+        leader = self._leader() or self._hint
+        if leader is not None and leader != self._me:
+            return leader
+        in_reach = [voter for voter in self._voters_in_reach() if voter != self._me]
+        return in_reach[0] if in_reach and self._leader() is None else None
+
+    async def _channel(self, target: NodeId) -> _Channel | None:
+        async with self._dialling:
+            channel = self._channels.get(target)
+            if channel is not None and channel.is_open:
+                return channel
+            address = self._address_of(target)
+            if address is None or self._nursery is None:
+                return None
+            try:
+                with self._clock.move_on_after(DIAL_S) as scope:
+                    connection = await self._streams.dial(target, address, Purpose.PROPOSE)
+                if scope.cancelled_caught:
+                    return None
+            except (RemoteError, OSError, trio.BrokenResourceError):
+                return None  # counted by the streams
+            channel = self._channels[target] = _Channel(connection)
+            self._nursery.start_soon(channel.read)
+            return channel
+
+
+class ForwardServer:
+    """The other side: takes forwarded requests at a voter."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        configuration: Configuration,
+        leader: Callable[[], NodeId | None],
+        submit: Submit,
+    ) -> None:
+        """`submit(commands, deadline=)` proposes here: see `Proposals.submit`."""
+        self._clock = clock
+        self._configuration = configuration
+        self._leader = leader
+        self._submit = submit
+
+    async def serve(self, connection: PeerConnection) -> None:
+        """Answer one stream until it ends. Errors: RemoteError for what is no request."""
+        limit = trio.CapacityLimiter(SERVED_AT_ONCE_MAX)
+        async with trio.open_nursery() as nursery:
+            while data := await connection.receive():
+                message = decode_forward(data)
+                if isinstance(message, AskConfiguration):
+                    reply = ConfigurationIs(
+                        message.number, self._configuration, self._leader() or ""
+                    )
+                    await connection.send(encode(reply))
+                elif isinstance(message, Forward):
+                    await limit.acquire_on_behalf_of(message.number)
+                    nursery.start_soon(self._answer, connection, message, limit)
+                else:
+                    raise RemoteError("forward", "a reply where a request was expected")
+            nursery.cancel_scope.cancel()
+
+    async def _answer(
+        self, connection: PeerConnection, message: Forward, limit: trio.CapacityLimiter
+    ) -> None:
+        reply: ForwardMessage
+        deadline = self._clock.now() + min(max(message.within_s, 0.0), WITHIN_S_MAX)
+        try:
+            results = await self._submit(message.commands, deadline=deadline)
+            reply = Committed(message.number, results)
+        except Refused:
+            reply = NotLeader(message.number, self._leader() or "")
+        except OutcomeUnknown:
+            reply = Unknown(message.number)
+        finally:
+            limit.release_on_behalf_of(message.number)
+        try:
+            await connection.send(encode(reply))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the other side is told by its broken stream

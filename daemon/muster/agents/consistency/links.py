@@ -1,0 +1,218 @@
+"""Streams between voters: strict order, one connection per peer, no decisions.
+
+Of two voters the one with the lower id dials, and keeps dialling; so there is one connection, and
+an older one that still delivers is told apart by its epoch (PySyncObj's issue 189). Each link has
+a bounded queue of frames. A peer that does not read gets its link closed when the queue is full:
+to the engine that is a disconnected node, the only back-pressure it knows (D31).
+
+A link over which nothing was sent for `KEEP_ALIVE_S` sends an empty frame, and one over which
+nothing came for `SILENCE_S` is closed: after a cut the kernel would retransmit into the void with
+ever longer pauses and find out minutes later that the path is back.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from muster_protocol.wire.hello import Purpose
+
+from muster_protocol.errors import RemoteError
+from muster_protocol.limits import FRAME_BYTES_MAX
+from muster_protocol.raftguard.events import FrameReceived, PeerDown, PeerUp
+from muster_protocol.types import Address, NodeId, Rng
+from muster_protocol.wire.codec import encode
+from muster_protocol.wire.raft import Configuration, RaftFrame, decode_frame
+
+if TYPE_CHECKING:
+    from muster.clock import Clock
+    from muster.net.peers import PeerConnection, PeerStreams
+
+KEEP_ALIVE_S: Final = 1.0
+SILENCE_S: Final = 3.0
+"""Three keep-alives: longer than a stall of the other side's loop that anybody tolerates, and
+shorter than two failovers."""
+
+REDIAL_MIN_S: Final = 0.1
+REDIAL_MAX_S: Final = 1.0
+"""A refused connection on a LAN costs nothing; a restarted voter should be back within a second."""
+
+DIAL_S: Final = 2.0
+QUEUE_BYTES_MAX: Final = 16 * FRAME_BYTES_MAX
+QUEUE_FRAMES_MAX: Final = 4_096
+"""A second of the highest rate measured; past it the peer is taken for disconnected."""
+
+KEEP_ALIVE: Final = b"\xc0"
+"""MessagePack nil: no Raft frame looks like it."""
+
+
+@dataclass(slots=True)
+class _Link:
+    connection: PeerConnection
+    scope: trio.CancelScope
+    queue: collections.deque[bytes]
+    queued_bytes: int
+    wake: trio.Event
+    heard_at: float
+
+
+class VoterLinks:
+    """The links of one voter to the others."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        configuration: Configuration,
+        streams: PeerStreams,
+        clock: Clock,
+        rng: Rng,
+        address_of: Callable[[NodeId], Address | None],
+        post: Callable[[Any], None],
+        put: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        """`post` takes connections' ups and downs at once, `put` frames with back-pressure."""
+        self._me = me
+        self._configuration = configuration
+        self._streams = streams
+        self._clock = clock
+        self._rng = rng
+        self._address_of = address_of
+        self._post = post
+        self._put = put
+        self._links: dict[NodeId, _Link] = {}
+        self._redial: dict[NodeId, trio.Event] = {}
+
+    async def run(self) -> None:
+        """Dial the voters with higher ids, again and again, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for voter in self._configuration.voters:
+                if voter.node > self._me:
+                    nursery.start_soon(self._keep_dialling, NodeId(voter.node))
+            await trio.sleep_forever()
+
+    async def accept(self, connection: PeerConnection) -> None:
+        """A voter with a lower id dialled. Runs as long as the link lives.
+
+        Errors: RemoteError if it has no seat, or not with this journal (D23).
+        """
+        peer = self._checked_peer(connection)
+        if peer >= self._me:
+            raise RemoteError("raft-link", f"{peer} should have waited to be dialled")
+        await self._serve(peer, connection)
+
+    def send(self, peer: NodeId, frame: RaftFrame) -> None:
+        """Queue a frame; closes the link of a peer that does not read."""
+        link = self._links.get(peer)
+        if link is None:
+            return
+        data = encode(frame)
+        link.queue.append(data)
+        link.queued_bytes += len(data)
+        link.wake.set()
+        if len(link.queue) > QUEUE_FRAMES_MAX or link.queued_bytes > QUEUE_BYTES_MAX:
+            self._drop(peer, link)
+
+    def retry_now(self, peer: NodeId) -> None:
+        """The peer was just seen alive: do not wait to dial it again."""
+        event = self._redial.get(peer)
+        if event is not None:
+            event.set()
+
+    # --- one link ---------------------------------------------------------------------------
+
+    async def _keep_dialling(self, peer: NodeId) -> None:
+        pause_s = REDIAL_MIN_S
+        while True:
+            address = self._address_of(peer)
+            if address is not None and await self._dial_once(peer, address):
+                pause_s = REDIAL_MIN_S
+            self._redial[peer] = trio.Event()
+            with self._clock.move_on_after(pause_s * self._rng.uniform(0.7, 1.3)):
+                await self._redial[peer].wait()
+            pause_s = min(2 * pause_s, REDIAL_MAX_S)
+
+    async def _dial_once(self, peer: NodeId, address: Address) -> bool:
+        """True if there was a connection for a while."""
+        try:
+            with self._clock.move_on_after(DIAL_S) as scope:
+                connection = await self._streams.dial(peer, address, Purpose.RAFT)
+            if scope.cancelled_caught:
+                return False
+        except (RemoteError, OSError, trio.BrokenResourceError):
+            return False  # counted by the streams
+        try:
+            self._checked_peer(connection)
+            await self._serve(peer, connection)
+        except RemoteError:
+            return False
+        finally:
+            await connection.aclose()
+        return True
+
+    def _checked_peer(self, connection: PeerConnection) -> NodeId:
+        hello = connection.peer
+        seat = self._configuration.seat(hello.node_id)
+        if seat is None:
+            raise RemoteError("not-a-voter", f"{hello.name} has no seat")
+        if seat.generation != hello.generation:
+            raise RemoteError(
+                "generation", f"{hello.name} is not the voter it was: its journal is another one"
+            )
+        return NodeId(hello.node_id)
+
+    async def _serve(self, peer: NodeId, connection: PeerConnection) -> None:
+        previous = self._links.get(peer)
+        if previous is not None:
+            self._drop(peer, previous)
+        with trio.CancelScope() as scope:
+            link = _Link(connection, scope, collections.deque(), 0, trio.Event(), self._clock.now())
+            self._links[peer] = link
+            self._post(PeerUp(peer, connection.epoch))
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, link)
+                    nursery.start_soon(self._watch, link)
+                    await self._read(peer, link)
+                    nursery.cancel_scope.cancel()
+            except* (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the peer went away; PeerDown tells
+            finally:
+                self._drop(peer, link)
+
+    async def _read(self, peer: NodeId, link: _Link) -> None:
+        while True:
+            data = await link.connection.receive()
+            if not data:
+                return
+            link.heard_at = self._clock.now()
+            if data != KEEP_ALIVE:
+                await self._put(FrameReceived(peer, link.connection.epoch, decode_frame(data)))
+
+    async def _write(self, link: _Link) -> None:
+        while True:
+            if not link.queue:
+                link.wake = trio.Event()
+                with self._clock.move_on_after(KEEP_ALIVE_S):
+                    await link.wake.wait()
+            if not link.queue:
+                await link.connection.send(KEEP_ALIVE)
+                continue
+            data = link.queue.popleft()
+            link.queued_bytes -= len(data)
+            await link.connection.send(data)
+
+    async def _watch(self, link: _Link) -> None:
+        """Close a link over which nothing comes any more."""
+        while self._clock.now() - link.heard_at < SILENCE_S:
+            await self._clock.sleep_until(link.heard_at + SILENCE_S)
+        link.scope.cancel()
+
+    def _drop(self, peer: NodeId, link: _Link) -> None:
+        link.scope.cancel()
+        if self._links.get(peer) is link:
+            del self._links[peer]
+            self._post(PeerDown(peer, link.connection.epoch))

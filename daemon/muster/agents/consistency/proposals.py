@@ -1,0 +1,144 @@
+"""Client commands on their way into the log and back: batching, waiting, outcomes.
+
+All commands that arrive in one turn of the loop become one log entry (a `Batch`), named by this
+boot and a number. When the entry is applied here, the commands' waiters get their results. What
+is not known to be applied in time is `OutcomeUnknown`: it may still be. The library's callbacks
+are not used: they never fire for entries that were truncated or jumped by a snapshot (D29).
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from muster_protocol.consistency.commands import (
+    BATCH_FORMAT,
+    Batch,
+    Command,
+    Result,
+    encoded_size,
+)
+from muster_protocol.errors import OutcomeUnknown, Refused
+from muster_protocol.limits import BATCH_BYTES_MAX
+from muster_protocol.wire.codec import encode
+
+if TYPE_CHECKING:
+    from muster.clock import Clock
+
+WAITING_COMMANDS_MAX: Final = 10_000
+"""Commands that wait for a batch or for its commit: seconds of the highest rate measured. More is
+refused, so that a slow disk shows as an error and not as memory."""
+
+BATCH_OVERHEAD_BYTES: Final = 128
+
+
+@dataclass(slots=True)
+class _Waiter:
+    commands: tuple[Command, ...]
+    size_bytes: int
+    done: trio.Event = field(default_factory=trio.Event)
+    results: tuple[Result, ...] | None = None
+    refused: bool = False
+
+
+class Proposals:
+    """The waiting commands of one node."""
+
+    def __init__(self, *, clock: Clock, origin: str, propose: Callable[[bytes], bool]) -> None:
+        """`propose(batch)` hands a batch to the engine; False if it was refused (not leader)."""
+        self._clock = clock
+        self._origin = origin
+        self._propose = propose
+        self._number = 0
+        self._queue: collections.deque[_Waiter] = collections.deque()
+        self._proposed: dict[int, list[_Waiter]] = {}
+        self._waiting_commands = 0
+        self._wake = trio.Event()
+        self.refused = self.unknown = self.committed = 0
+
+    @property
+    def pending(self) -> int:
+        """Commands that wait."""
+        return self._waiting_commands
+
+    async def submit(self, commands: tuple[Command, ...], *, deadline: float) -> tuple[Result, ...]:
+        """Commit these commands in one entry and return their results.
+
+        Errors: Refused("overload" or "not-leader"), nothing took effect; OutcomeUnknown.
+        Cancellation: the commands may still take effect.
+        """
+        if self._waiting_commands + len(commands) > WAITING_COMMANDS_MAX:
+            self.refused += 1
+            raise Refused("overload", "too many requests are waiting for the disk or the quorum")
+        waiter = _Waiter(commands, sum(encoded_size(command) for command in commands))
+        self._queue.append(waiter)
+        self._waiting_commands += len(commands)
+        self._wake.set()
+        try:
+            with self._clock.move_on_at(deadline):
+                await waiter.done.wait()
+        finally:
+            self._waiting_commands -= len(commands)
+        if waiter.results is not None:
+            self.committed += 1
+            return waiter.results
+        if waiter.refused or self._withdraw(waiter):
+            self.refused += 1
+            raise Refused("not-leader", "this node does not lead")
+        self.unknown += 1
+        raise OutcomeUnknown("not known to be committed in time; a retry will tell")
+
+    async def run(self) -> None:
+        """Turn what arrives into batches, one per turn of the loop, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            await self._clock.sleep(0)  # let everything that is ready in this turn arrive
+            while self._queue:
+                self._propose_batch()
+
+    def applied(self, batch: Batch, results: tuple[Result, ...]) -> bool:
+        """A batch was applied here. True if anybody here waited for it."""
+        if batch.origin != self._origin:
+            return False
+        waiters = self._proposed.pop(batch.number, [])
+        start = 0
+        for waiter in waiters:
+            waiter.results = results[start : start + len(waiter.commands)]
+            start += len(waiter.commands)
+            waiter.done.set()
+        return bool(waiters)
+
+    def forget(self) -> None:
+        """Leadership was lost: batches that nobody waits for any more are forgotten."""
+        self._proposed = {
+            number: waiters
+            for number, waiters in self._proposed.items()
+            if any(not waiter.done.is_set() for waiter in waiters)
+        }
+
+    def _propose_batch(self) -> None:
+        waiters = [self._queue.popleft()]
+        size = BATCH_OVERHEAD_BYTES + waiters[0].size_bytes
+        while self._queue and size + self._queue[0].size_bytes <= BATCH_BYTES_MAX:
+            waiters.append(self._queue.popleft())
+            size += waiters[-1].size_bytes
+        self._number += 1
+        commands = tuple(command for waiter in waiters for command in waiter.commands)
+        self._proposed[self._number] = waiters
+        data = encode(Batch(BATCH_FORMAT, self._origin, self._number, commands))
+        if not self._propose(data):
+            for waiter in self._proposed.pop(self._number, []):
+                waiter.refused = True
+                waiter.done.set()
+
+    def _withdraw(self, waiter: _Waiter) -> bool:
+        """True if it had not been proposed yet."""
+        if waiter in self._queue:
+            self._queue.remove(waiter)
+            return True
+        return False

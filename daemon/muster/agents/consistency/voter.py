@@ -1,0 +1,303 @@
+"""A voter's shell: the Raft core with its disk, its streams and its clients.
+
+Everything that waits stands here: the driver that feeds the core, the group commit, the links to
+the other voters, the fetching and taking of snapshots. The decisions are the core's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from muster.agents.consistency.links import VoterLinks
+from muster.agents.consistency.proposals import Proposals
+from muster.agents.consistency.raft.core import Propose, RaftCore
+from muster.agents.consistency.replica import (
+    KEEP_ENTRIES,
+    SNAPSHOT_EVERY_ENTRIES,
+    Replica,
+)
+from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapshot
+from muster.driver import Driver, Recorder
+from muster.storage.journal import Journal, open_journal
+from muster.storage.snapshots import SnapshotStore
+from muster_protocol.consistency.commands import Batch, Command, Result
+from muster_protocol.consistency.registry import Registry
+from muster_protocol.effects import Effect, Notify
+from muster_protocol.errors import LocalError, RemoteError, StorageCorrupt
+from muster_protocol.raftguard.events import (
+    Claim,
+    ClaimKind,
+    FetchSnapshot,
+    LogDurable,
+    ProposalRefused,
+    Role,
+    SafetyViolated,
+    SendFrame,
+    SnapshotFailed,
+    SnapshotInstalled,
+    SuspendVoting,
+    TransferLeadership,
+)
+from muster_protocol.types import Address, NodeId, Severity
+from muster_protocol.wire.raft import Configuration, Manifest
+
+if TYPE_CHECKING:
+    from muster.agents.consistency.trace import DurabilityTrace
+    from muster.net.peers import PeerConnection, PeerStreams
+    from muster.storage.superblock import Superblock
+    from muster.world import World
+
+INBOX_MAX: Final = 4_096
+"""Frames waiting for the core; the links stop reading when it is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a voter is given by its node."""
+
+    world: World
+    streams: PeerStreams
+    address_of: Callable[[NodeId], Address | None]
+    notify: Callable[[Notify], None]
+    trace: DurabilityTrace
+    recorder: Recorder | None
+    boot: str
+
+
+def load_state(
+    world: World, superblock: Superblock, notify: Callable[[Notify], None]
+) -> tuple[Journal, Registry, int, SnapshotStore]:
+    """Recover journal and state from the disk; blocks. Also: the applied index.
+
+    Errors: StorageCorrupt, StorageError.
+    """
+    store = SnapshotStore(world.files)
+    newest = store.newest()
+    manifest = newest[0] if newest else None
+    journal, torn_bytes = open_journal(world.files, superblock, manifest)
+    if torn_bytes:
+        notify(Notify("journal.torn.tail.cut", Severity.WARNING, {"bytes": torn_bytes}))
+    if newest is None:
+        return journal, Registry(), 1, store
+    try:
+        registry = Registry.restore(newest[1])
+    except RemoteError as error:
+        raise StorageCorrupt(f"the snapshot does not hold a state: {error}") from error
+    return journal, registry, newest[0].last.index, store
+
+
+class Voter:
+    """One voter at work. Build it from recovered state, then `run` it."""
+
+    def __init__(
+        self,
+        *,
+        superblock: Superblock,
+        configuration: Configuration,
+        journal: Journal,
+        registry: Registry,
+        applied_index: int,
+        store: SnapshotStore,
+        around: Surroundings,
+    ) -> None:
+        world = around.world
+        self.me = superblock.node_id
+        self.configuration = configuration
+        self.journal = journal
+        self._store = store
+        self._around = around
+        self._clock = world.clock
+        self._offload = world.offload
+        self.replica = Replica(
+            registry=registry,
+            applied_index=applied_index,
+            on_applied=self._on_applied,
+            notify=around.notify,
+        )
+        self.core = RaftCore(
+            me=self.me,
+            configuration=configuration,
+            journal=journal,
+            rng=world.entropy.stream("raft"),
+            now=world.clock.now(),
+            apply=self.replica.apply,
+        )
+        self.proposals = Proposals(clock=world.clock, origin=around.boot, propose=self._propose)
+        self._driver = Driver(
+            self,
+            name="raft",
+            clock=world.clock,
+            perform=self._perform,
+            recorder=None,
+            inbox_max=INBOX_MAX,
+        )
+        self.links = VoterLinks(
+            me=self.me,
+            configuration=configuration,
+            streams=around.streams,
+            clock=world.clock,
+            rng=world.entropy.stream("raft links"),
+            address_of=around.address_of,
+            post=self._driver.complete,
+            put=self._driver.put,
+        )
+        self._dirty = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._snapshot_under_way = False
+        self._refused: bytes | None = None
+        self.snapshots_taken = self.snapshots_installed = 0
+
+    # --- the machine that the driver drives ---------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        return self.core.deadline
+
+    def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
+        effects = self.core.handle(event, now=now)
+        if self.journal.is_dirty:
+            self._dirty.set()
+        return effects
+
+    # --- running ------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. Errors: StorageError when the disk fails, which nothing here survives,
+        LocalError when Raft's safety was seen violated, or what the engine raised."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._commit_loop)
+                nursery.start_soon(self.proposals.run)
+                nursery.start_soon(self.links.run)
+                await nursery.start(self._driver.run)
+                task_status.started()
+        finally:
+            self._nursery = None
+            self.journal.close()
+
+    async def submit(self, commands: tuple[Command, ...], *, deadline: float) -> tuple[Result, ...]:
+        """Commit commands here. Errors: Refused("not-leader", "overload"), OutcomeUnknown."""
+        return await self.proposals.submit(commands, deadline=deadline)
+
+    async def serve_raft(self, connection: PeerConnection) -> None:
+        await self.links.accept(connection)
+
+    async def serve_snapshot(self, connection: PeerConnection) -> None:
+        await serve_snapshot(connection, self._store, self.journal, self._offload)
+
+    def transfer_leadership(self) -> None:
+        """Hand over to the most caught-up follower, if we lead."""
+        self._driver.complete(TransferLeadership())
+
+    def suspend_voting(self, reason: str) -> None:
+        """This identity is alive elsewhere too."""
+        if not self.core.guard.suspended:
+            self._driver.complete(SuspendVoting(reason))
+
+    # --- durability ---------------------------------------------------------------------------
+
+    async def _commit_loop(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty = trio.Event()
+            while self.journal.is_dirty:
+                await self.journal.commit(self._offload)
+                self._driver.complete(LogDurable())
+
+    # --- effects ------------------------------------------------------------------------------
+
+    def _perform(self, effect: Effect) -> None:
+        if isinstance(effect, SendFrame):
+            self.links.send(effect.peer, effect.frame)
+        elif isinstance(effect, Claim):
+            self._around.trace.claim(effect)
+        elif isinstance(effect, Notify):
+            self._around.notify(effect)
+        elif isinstance(effect, FetchSnapshot):
+            assert self._nursery is not None
+            self._nursery.start_soon(self._install_snapshot, effect.peer, effect.manifest)
+        elif isinstance(effect, ProposalRefused):
+            self._refused = effect.command
+        elif isinstance(effect, SafetyViolated):
+            raise LocalError(f"Raft safety violated: {effect.reason}")
+        else:
+            raise LocalError(f"the voter cannot perform {type(effect).__name__}")
+
+    def _propose(self, data: bytes) -> bool:
+        self._refused = None
+        if self.core.role is not Role.LEADER:
+            return False
+        self._driver.complete(Propose(data))
+        return self._refused is None
+
+    def _on_applied(self, batch: Batch, results: tuple[Result, ...], index: int) -> None:
+        if self.proposals.applied(batch, results):
+            self._around.trace.claim(Claim(ClaimKind.REPLY, self.core.term, index))
+        if index - self._snapshot_index > SNAPSHOT_EVERY_ENTRIES and not self._snapshot_under_way:
+            assert self._nursery is not None
+            self._snapshot_under_way = True
+            self._nursery.start_soon(self._take_snapshot)
+
+    # --- snapshots ----------------------------------------------------------------------------
+
+    @property
+    def _snapshot_index(self) -> int:
+        return self.journal.manifest.last.index if self.journal.manifest else 0
+
+    async def _take_snapshot(self) -> None:
+        """Write the present state and forget what it covers; the log goes on meanwhile."""
+        try:
+            index = self.core.applied_index
+            captured = self.replica.capture()
+            previous, last = self.journal.entry_at(index - 1), self.journal.entry_at(index)
+            configuration = self.configuration
+
+            def write() -> Manifest:
+                return self._store.write(
+                    captured.slices(), previous=previous, last=last, configuration=configuration
+                )
+
+            manifest = await self._offload.run(write, kind="snapshot")
+            if manifest.last.index > self._snapshot_index:
+                await self._forget_covered(manifest)
+            self.snapshots_taken += 1
+        finally:
+            self._snapshot_under_way = False
+
+    async def _forget_covered(self, manifest: Manifest) -> None:
+        removable = self.journal.trim(manifest, keep_entries=KEEP_ENTRIES)
+        files = self._around.world.files
+
+        def remove() -> None:
+            for name in removable:
+                files.remove(name)
+            self._store.remove_older(manifest)
+
+        await self._offload.run(remove, kind="snapshot")
+
+    async def _install_snapshot(self, peer: NodeId, manifest: Manifest) -> None:
+        """Fetch what the leader offered, make it durable, and start behind it."""
+        try:
+            address = self._around.address_of(peer)
+            if address is None:
+                raise RemoteError("snapshot", "the leader's address is not known")
+            data = await fetch_snapshot(self._around.streams, self._clock, peer, address, manifest)
+            slices = await self._offload.run(
+                lambda: self._store.install(manifest, data), kind="snapshot"
+            )
+            registry = Registry.restore(slices)
+        except (RemoteError, OSError, trio.BrokenResourceError) as error:
+            self._driver.complete(SnapshotFailed(str(error)))
+            return
+        if manifest.last.index <= self.core.applied_index:
+            self._driver.complete(SnapshotFailed("overtaken by the log"))
+            return
+        self.replica.replace(registry, manifest.last.index)
+        self._driver.complete(SnapshotInstalled(manifest))
+        self.snapshots_installed += 1
+        await self._forget_covered(manifest)

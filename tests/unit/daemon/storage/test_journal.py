@@ -1,0 +1,247 @@
+"""The journal on a real directory: what comes back after a restart, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muster.storage.files import DiskFiles
+from muster.storage.journal import Journal, create_journal, open_journal, segment_name
+from muster.storage.superblock import Superblock, read_superblock, write_superblock
+from muster_protocol.errors import StorageCorrupt, StorageError
+from muster_protocol.wire.raft import Configuration, Entry, Manifest, Voter
+
+BLOCK = Superblock(1, "a" * 32, "b" * 32, "c" * 16)
+FIRST = (b"\x01", 1, 0)
+
+
+class InlineOffload:
+    async def run(self, work: Callable[[], Any], *, kind: str) -> Any:
+        return work()
+
+
+INLINE = InlineOffload()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[DiskFiles]:
+    disk = DiskFiles(tmp_path)
+    yield disk
+    disk.close()
+
+
+async def journal_with(files: DiskFiles, *terms: int) -> Journal:
+    journal = create_journal(files, BLOCK, FIRST)
+    for index, term in enumerate(terms, start=2):
+        journal.add(b"command %d" % index, index, term)
+    await journal.commit(INLINE)
+    return journal
+
+
+def reopen(files: DiskFiles, manifest: Manifest | None = None) -> Journal:
+    return open_journal(files, BLOCK, manifest)[0]
+
+
+def manifest_at(index: int, term: int) -> Manifest:
+    previous, last = Entry(b"p", index - 1, term), Entry(b"l", index, term)
+    configuration = Configuration((Voter("a" * 32, "c" * 16),))
+    return Manifest(previous, last, configuration, 0, b"\0" * 32)
+
+
+async def test_entries_term_and_vote_come_back(files: DiskFiles) -> None:
+    journal = await journal_with(files, 1, 1)
+    journal.setCurrentTerm(7, "me")
+    await journal.commit(INLINE)
+    journal.close()
+    again = reopen(files)
+    assert [entry[1:] for entry in again[:]] == [(1, 0), (2, 1), (3, 1)]
+    assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (7, "me")
+    assert again.durable_index == 3
+
+
+async def test_d11_the_commit_index_is_not_believed_after_a_restart(files: DiskFiles) -> None:
+    journal = await journal_with(files, 1, 1)
+    journal.setRaftCommitIndex(3)
+    journal.close()
+    assert reopen(files).getRaftCommitIndex() == 1
+
+
+async def test_what_was_not_committed_is_gone(files: DiskFiles) -> None:
+    journal = await journal_with(files, 1)
+    journal.add(b"x", 3, 1)
+    assert (journal.last_index, journal.durable_index) == (3, 2)
+    journal.close()
+    assert reopen(files).last_index == 2
+
+
+async def test_a_truncation_comes_back_and_lowers_the_durable_mark(files: DiskFiles) -> None:
+    journal = await journal_with(files, 1, 1, 1)
+    journal.deleteEntriesFrom(2)
+    journal.add(b"other", 3, 2)
+    assert journal.durable_index == 2
+    await journal.commit(INLINE)
+    assert journal.durable_index == 3
+    journal.close()
+    assert [entry[2] for entry in reopen(files)[:]] == [0, 1, 2]
+
+
+async def test_a_truncation_during_a_sync_does_not_become_durable_with_it(
+    files: DiskFiles,
+) -> None:
+    journal = await journal_with(files)
+    journal.add(b"a", 2, 1)
+    journal.add(b"b", 3, 1)
+
+    class TruncatingOffload:
+        async def run(self, work: Callable[[], Any], *, kind: str) -> Any:
+            work()
+            journal.deleteEntriesFrom(1)
+            journal.add(b"c", 2, 2)
+
+    await journal.commit(TruncatingOffload())
+    assert journal.durable_index == 1
+    await journal.commit(INLINE)
+    assert journal.durable_index == 2
+    journal.close()
+
+
+async def test_a_committed_entry_is_never_truncated(files: DiskFiles) -> None:
+    journal = await journal_with(files, 1, 1)
+    journal.setRaftCommitIndex(3)
+    with pytest.raises(AssertionError, match="committed"):
+        journal.deleteEntriesFrom(2)
+    journal.close()
+
+
+async def test_a_torn_tail_is_cut_and_the_next_append_follows_it(
+    files: DiskFiles, tmp_path: Path
+) -> None:
+    (await journal_with(files, 1, 1)).close()
+    path = tmp_path / segment_name(1)
+    path.write_bytes(path.read_bytes()[:-5])
+    journal, torn = open_journal(files, BLOCK, None)
+    assert torn > 0
+    assert journal.last_index == 2
+    journal.add(b"again", 3, 2)
+    await journal.commit(INLINE)
+    journal.close()
+    assert reopen(files).entry_at(3) == Entry(b"again", 3, 2)
+
+
+async def test_d08_a_flipped_bit_in_the_last_record_refuses_to_start(
+    files: DiskFiles, tmp_path: Path
+) -> None:
+    (await journal_with(files, 1, 1)).close()
+    path = tmp_path / segment_name(1)
+    data = bytearray(path.read_bytes())
+    data[-4] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StorageCorrupt, match=r"journal-00000001.seg.*move it away"):
+        reopen(files)
+
+
+async def test_another_nodes_segment_is_refused(files: DiskFiles) -> None:
+    (await journal_with(files, 1)).close()
+    with pytest.raises(StorageCorrupt, match="another node"):
+        open_journal(files, Superblock(1, "d" * 32, "b" * 32, "c" * 16), None)
+
+
+async def test_segments_follow_each_other_and_are_forgotten_behind_a_snapshot(
+    files: DiskFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.storage.journal.SEGMENT_BYTES_MAX", 2_000)
+    journal = await journal_with(files)
+    for index in range(2, 60):
+        journal.add(b"x" * 200, index, 1)
+        await journal.commit(INLINE)
+    segments = [name for name in files.names() if name.endswith(".seg")]
+    assert len(segments) > 5
+    manifest = Manifest(
+        journal.entry_at(49), journal.entry_at(50), manifest_at(50, 1).configuration, 0, b"\0" * 32
+    )
+    journal.setRaftCommitIndex(59)
+    for name in journal.trim(manifest, keep_entries=5):
+        files.remove(name)
+    assert journal.first_index == 44
+    assert len([name for name in files.names() if name.endswith(".seg")]) < len(segments)
+    journal.close()
+    again = reopen(files, manifest)
+    assert (again.first_index, again.last_index) == (49, 59)
+
+
+async def test_a_snapshot_without_its_reset_takes_the_logs_place(files: DiskFiles) -> None:
+    """Crash between the installation of a snapshot and the journal's RESET (D9)."""
+    (await journal_with(files, 1, 1)).close()
+    manifest = manifest_at(10, 2)
+    journal = reopen(files, manifest)
+    assert [entry[1] for entry in journal[:]] == [9, 10]
+    journal.add(b"next", 11, 2)
+    await journal.commit(INLINE)
+    journal.close()
+    assert [entry[1] for entry in reopen(files, manifest)[:]] == [9, 10, 11]
+
+
+async def test_a_log_that_agrees_with_the_snapshot_keeps_what_follows(files: DiskFiles) -> None:
+    journal = await journal_with(files, 1, 1, 1, 1)
+    manifest = Manifest(
+        journal.entry_at(2), journal.entry_at(3), manifest_at(3, 1).configuration, 0, b"\0" * 32
+    )
+    journal.close()
+    assert [entry[1] for entry in reopen(files, manifest)[:]] == [2, 3, 4, 5]
+
+
+async def test_a_missing_snapshot_refuses_to_start(files: DiskFiles, tmp_path: Path) -> None:
+    journal = await journal_with(files)
+    journal.reset_to(manifest_at(10, 2))
+    await journal.commit(INLINE)
+    journal.close()
+    with pytest.raises(StorageCorrupt, match="snapshot"):
+        reopen(files)
+
+
+async def test_a_failed_sync_is_final(files: DiskFiles) -> None:
+    class FailingOffload:
+        async def run(self, work: Callable[[], Any], *, kind: str) -> Any:
+            raise StorageError("cannot sync: Input/output error")
+
+    journal = await journal_with(files)
+    journal.add(b"x", 2, 1)
+    with pytest.raises(StorageError):
+        await journal.commit(FailingOffload())
+    with pytest.raises(StorageError):
+        await journal.commit(INLINE)
+    journal.close()
+
+
+async def test_closed_slices_bound_what_one_tick_applies(files: DiskFiles) -> None:
+    journal = await journal_with(files, *([1] * 200))
+    assert len(journal[1:190]) == 64
+    assert len(journal[1:]) == 200
+    journal.close()
+
+
+async def test_the_rest_of_an_interrupted_founding_is_replaced(files: DiskFiles) -> None:
+    (await journal_with(files)).close()
+    journal = create_journal(files, BLOCK, FIRST)
+    await journal.commit(INLINE)
+    journal.close()
+    assert reopen(files).last_index == 1
+
+
+async def test_a_used_journal_without_its_superblock_is_not_replaced(files: DiskFiles) -> None:
+    (await journal_with(files, 1)).close()
+    with pytest.raises(StorageCorrupt, match="superblock"):
+        create_journal(files, BLOCK, FIRST)
+
+
+def test_the_superblock_comes_back_and_damage_is_refused(files: DiskFiles, tmp_path: Path) -> None:
+    assert read_superblock(files) is None
+    write_superblock(files, BLOCK)
+    assert read_superblock(files) == BLOCK
+    path = tmp_path / "superblock"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(StorageCorrupt):
+        read_superblock(files)

@@ -1,0 +1,159 @@
+"""The replicated key-value store."""
+
+from __future__ import annotations
+
+from muster_protocol.consistency.commands import (
+    Command,
+    Conflict,
+    Delete,
+    Done,
+    Get,
+    List,
+    NotFound,
+    Operation,
+    Put,
+    Rejected,
+    Result,
+)
+from muster_protocol.consistency.registry import SESSIONS_MAX, Registry
+
+
+class Client:
+    """One session."""
+
+    def __init__(self, registry: Registry, name: str = "1") -> None:
+        self.registry = registry
+        self.session = name * 32
+        self.request = 0
+
+    def do(self, operation: Operation) -> Result:
+        self.request += 1
+        return self.again(operation)
+
+    def again(self, operation: Operation) -> Result:
+        return self.registry.apply(Command(self.session, self.request, 1.0, operation))
+
+
+def value(result: Result) -> bytes:
+    assert isinstance(result, Done)
+    assert result.entry is not None
+    return result.entry.value
+
+
+def test_a_put_value_is_got_with_its_revisions() -> None:
+    client = Client(Registry())
+    client.do(Put("a", b"1"))
+    client.do(Put("b", b"1"))
+    client.do(Put("a", b"2"))
+    result = client.do(Get("a"))
+    assert isinstance(result, Done)
+    assert result.entry is not None
+    entry = result.entry
+    assert (entry.value, entry.revision, entry.created, entry.version) == (b"2", 3, 1, 2)
+
+
+def test_compare_and_set_changes_only_the_expected_revision() -> None:
+    client = Client(Registry())
+    assert isinstance(client.do(Put("a", b"1", expected=0)), Done)
+    refused = client.do(Put("a", b"2", expected=0))
+    assert isinstance(refused, Conflict)
+    assert refused.entry is not None
+    assert refused.entry.revision == 1
+    assert isinstance(client.do(Put("a", b"2", expected=1)), Done)
+    assert value(client.do(Get("a"))) == b"2"
+
+
+def test_delete_removes_and_may_compare() -> None:
+    client = Client(Registry())
+    client.do(Put("a", b"1"))
+    assert isinstance(client.do(Delete("a", expected=7)), Conflict)
+    assert isinstance(client.do(Delete("a", expected=1)), Done)
+    assert isinstance(client.do(Delete("a")), NotFound)
+    assert isinstance(client.do(Get("a")), NotFound)
+
+
+def test_listing_is_ordered_by_prefix_and_paged() -> None:
+    client = Client(Registry())
+    for key in ("b/2", "a/1", "b/1", "c", "b/3"):
+        client.do(Put(key, b"v"))
+    page = client.do(List("b/", limit=2))
+    assert isinstance(page, Done)
+    assert ([entry.key for entry in page.entries], page.more) == (["b/1", "b/2"], True)
+    rest = client.do(List("b/", after="b/2", limit=2))
+    assert isinstance(rest, Done)
+    assert ([entry.key for entry in rest.entries], rest.more) == (["b/3"], False)
+
+
+def test_a_page_of_large_values_stays_within_a_frame() -> None:
+    client = Client(Registry())
+    for number in range(8):
+        client.do(Put(f"k{number}", b"v" * 200_000))
+    page = client.do(List("k"))
+    assert isinstance(page, Done)
+    assert 1 <= len(page.entries) < 4
+    assert page.more
+
+
+def test_a_repeated_request_gives_the_first_answer_and_changes_nothing() -> None:
+    registry = Registry()
+    client = Client(registry)
+    first = client.do(Put("a", b"1", expected=0))
+    second = client.again(Put("a", b"1", expected=0))
+    assert isinstance(first, Done)
+    assert isinstance(second, Done)
+    assert (second.revision, second.repeated) == (first.revision, True)
+    assert registry.revision == 1
+
+
+def test_an_older_request_of_a_session_is_rejected() -> None:
+    registry = Registry()
+    client = Client(registry)
+    client.do(Put("a", b"1"))
+    client.do(Put("a", b"2"))
+    late = registry.apply(Command(client.session, 1, 1.0, Put("a", b"1")))
+    assert isinstance(late, Rejected)
+    assert value(registry.read(Get("a"))) == b"2"
+
+
+def test_the_session_unused_for_longest_is_forgotten_first() -> None:
+    registry = Registry()
+    for number in range(SESSIONS_MAX):
+        registry.apply(Command(f"{number:032x}", 1, 1.0, Put("a", b"%d" % number)))
+    registry.apply(Command(f"{0:032x}", 1, 1.0, Put("a", b"again")))  # used, not changed
+    registry.apply(Command("f" * 32, 1, 1.0, Put("a", b"new")))
+    kept = registry.apply(Command(f"{0:032x}", 1, 1.0, Put("a", b"again")))
+    assert isinstance(kept, Done)
+    assert kept.repeated
+    forgotten = registry.apply(Command(f"{1:032x}", 1, 1.0, Put("a", b"twice")))
+    assert isinstance(forgotten, Done)
+    assert not forgotten.repeated
+
+
+def test_a_restored_registry_is_the_same_down_to_its_sessions() -> None:
+    registry = Registry()
+    client = Client(registry)
+    for number in range(1_200):
+        client.do(Put(f"k{number:04}", b"v%d" % number))
+    last = Put("k0000", b"last")
+    client.do(last)
+    captured = registry.capture()
+    client.do(Put("after", b"x"))  # what is captured does not move
+    restored = Registry.restore(captured.slices())
+    assert restored.revision == 1_201
+    assert restored.digest() == Registry.restore(captured.slices()).digest()
+    repeated = restored.apply(Command(client.session, 1_201, 1.0, last))
+    assert isinstance(repeated, Done)
+    assert repeated.repeated
+    assert restored.revision == 1_201
+
+
+def test_equal_histories_give_equal_digests() -> None:
+    one, two = Registry(), Registry()
+    for registry in (one, two):
+        client = Client(registry)
+        for number in range(50):
+            client.do(Put(f"k{number % 7}", b"v%d" % number))
+        client.do(Delete("k3"))
+    assert one.digest() == two.digest()
+    Client(two, "2").do(Put("x", b"y"))
+    assert one.digest() != two.digest()
