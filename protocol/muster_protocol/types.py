@@ -115,7 +115,7 @@ class Rng(Protocol):
     def uniform(self, a: float, b: float) -> float:
         """Uniform between `a` and `b`."""
 
-    def randrange(self, stop: int) -> int:
+    def randrange(self, stop: int, /) -> int:
         """Uniform integer in [0, stop)."""
 
     def shuffle(self, x: MutableSequence[Any]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import trio
-from muster.sim.disk import SimFiles
+from muster.sim.disk import SimDisk
 
 from muster.agents.consistency.raft.core import Propose, RaftCore
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
@@ -56,7 +56,7 @@ class Node:
     """One voter: its disk outlives its core."""
 
     id: NodeId
-    files: SimFiles
+    disk: SimDisk
     core: RaftCore
     journal: Journal
     up: bool = True
@@ -127,7 +127,7 @@ class RaftCluster:
         for other in list(node.links):
             self._disconnect(node_id, other)
         if lose_unsynced:
-            node.files.power_off()
+            node.disk.power_off(tear=self.rng.random() < 0.5)
 
     def restart(self, node_id: NodeId) -> None:
         if not self.nodes[node_id].up:
@@ -151,12 +151,13 @@ class RaftCluster:
 
     def _boot(self, node_id: NodeId) -> None:
         old = self.nodes.get(node_id)
-        files = old.files if old else SimFiles(rng=random.Random(self.rng.random()))
+        disk = old.disk if old else SimDisk(random.Random(self.rng.random()))
+        files = disk.mount()
         block = Superblock(1, node_id, CLUSTER, GENERATION)
         if old:
             journal, _ = open_journal(files, block, None)
         else:
-            journal = create_journal(files, block, FIRST_ENTRY)
+            journal = create_journal(files, block, self.configuration, FIRST_ENTRY)
             commit_now(journal)
         applied: list[tuple[int, bytes]] = []
 

@@ -1,1 +1,1 @@
-
+"""What an operator can set: the schema, and how file, environment and flags become one value."""

@@ -1,1 +1,1 @@
-
+"""The agent runtime: agents and what keeps them alive on one node."""

@@ -4,7 +4,7 @@ In memory it is what pysyncobj expects of a journal (a sequence of `(command, in
 methods of `pysyncobj.journal.Journal`), and the `LogView` that the guard reads. On disk it is a
 list of segments `journal-00000001.seg`, ... of records; nothing is ever changed in place:
 
-* `HEADER` opens each segment: node, cluster, generation, term and vote.
+* `HEADER` opens each segment: node, cluster, generation, term, vote and the electorate.
 * `ENTRY`, `TRUNCATE` (all from an index on is void), `META` (term and vote).
 * `RESET`: the log now starts with these two entries, those of an installed snapshot.
 
@@ -35,7 +35,7 @@ from muster.storage.superblock import Superblock
 from muster_protocol.errors import RemoteError, StorageCorrupt, StorageError
 from muster_protocol.types import HexId
 from muster_protocol.wire.codec import Decoder, encode
-from muster_protocol.wire.raft import Entry, Generation, Manifest
+from muster_protocol.wire.raft import Configuration, Entry, Generation, Manifest
 
 if TYPE_CHECKING:
     from muster.offload import Offload
@@ -66,6 +66,7 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     sequence: int
     term: int
     vote: str | None
+    configuration: Configuration
 
 
 class _Meta(msgspec.Struct, frozen=True, array_like=True):
@@ -94,6 +95,7 @@ class _Segment:
 class _Recovered:
     """The state while segments are replayed."""
 
+    configuration: Configuration
     entries: list[EngineEntry] = field(default_factory=list)
     term: int = 0
     vote: str | None = None
@@ -125,6 +127,7 @@ class Journal:
         self._segments = segments
         self._sequence = int(segments[-1].name[8:16]) if segments else 0
         self._entries = recovered.entries
+        self.configuration = recovered.configuration
         self._term = recovered.term
         self._vote = recovered.vote
         self._manifest = manifest
@@ -318,6 +321,7 @@ class Journal:
             self._sequence,
             self._term,
             self._vote,
+            self.configuration,
         )
         return encode_record(HEADER, encode(header))
 
@@ -327,6 +331,7 @@ class Journal:
         """The log starts anew behind an installed snapshot, which is durable already."""
         self._entries = [_engine_entry(manifest.previous), _engine_entry(manifest.last)]
         self._manifest = manifest
+        self.configuration = manifest.configuration
         self._commit_index = manifest.last.index
         self._durable_index = 0
         if self._committing_index is not None:
@@ -349,8 +354,10 @@ class Journal:
         return removable
 
 
-def create_journal(files: Files, superblock: Superblock, first: EngineEntry) -> Journal:
-    """A new journal whose log holds `first`, the same entry on every founding voter.
+def create_journal(
+    files: Files, superblock: Superblock, configuration: Configuration, first: EngineEntry
+) -> Journal:
+    """A new journal of the founding electorate, whose log holds `first`, the same on all of them.
 
     Nothing is on the disk before the first `commit`, and the superblock comes after that. So a
     journal without a superblock is either the rest of a founding that a crash interrupted, in
@@ -360,7 +367,11 @@ def create_journal(files: Files, superblock: Superblock, first: EngineEntry) -> 
         if is_segment(name):
             _remove_unused(files, name)
     journal = Journal(
-        files=files, superblock=superblock, segments=[], recovered=_Recovered(), manifest=None
+        files=files,
+        superblock=superblock,
+        segments=[],
+        recovered=_Recovered(configuration),
+        manifest=None,
     )
     journal.add(*first)
     journal.setCurrentTerm(0, None)
@@ -383,7 +394,7 @@ def open_journal(
 
     Errors: StorageCorrupt naming file and offset; StorageError.
     """
-    recovered = _Recovered()
+    recovered = _Recovered(Configuration(()))
     segments: list[_Segment] = []
     torn = 0
     names = [name for name in files.names() if is_segment(name)]
@@ -407,6 +418,8 @@ def open_journal(
             f"{files.describe('')}: there is a superblock but no journal. What this node promised "
             "is lost; move the state directory away and let it join as a new member"
         )
+    if manifest is not None and manifest.configuration.index > recovered.configuration.index:
+        recovered.configuration = manifest.configuration
     _sync(files, segments[-1].name)
     is_aligned = _align(recovered, manifest, files)
     journal = Journal(
@@ -443,9 +456,9 @@ def _replay(
         kind, payload = records[0]
         if kind != HEADER:
             raise StorageCorrupt(f"{path}: does not begin with a segment header")
-        _check_header(_HEADERS.decode(payload), superblock, path)
         header = _HEADERS.decode(payload)
-        into.term, into.vote = header.term, header.vote
+        _check_header(header, superblock, path)
+        into.term, into.vote, into.configuration = header.term, header.vote, header.configuration
         for kind, payload in records[1:]:
             _replay_record(kind, payload, into, segment, path)
     except (RemoteError, struct.error) as error:

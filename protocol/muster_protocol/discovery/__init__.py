@@ -1,1 +1,1 @@
-
+"""Finding nodes: hints where to look, never membership."""

@@ -67,6 +67,11 @@ class Elections:
         self._leader_heard = None
         self.deadline = now + self._timeout()
 
+    @property
+    def leader_heard_at(self) -> float | None:
+        """When a leader last spoke; None if its stream closed since, or none ever did."""
+        return self._leader_heard
+
     def hears_leader(self, now: float) -> bool:
         return self._leader_heard is not None and now - self._leader_heard < ELECTION_MIN_S
 

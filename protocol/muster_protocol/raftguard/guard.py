@@ -209,6 +209,20 @@ class RaftGuard:
             return heard >= self.configuration.majority
         return self.leader is not None and self._elections.hears_leader(now)
 
+    def quorum_heard_at(self) -> float | None:
+        """When this node last heard the quorum: as leader when the last answer came that makes a
+        majority, as follower when the leader spoke. None if it does not hear it at all."""
+        if self.role is not Role.LEADER:
+            return self._elections.leader_heard_at
+        answers = sorted(
+            (state.answered_at for state in self._peers.values() if state.answered_at is not None),
+            reverse=True,
+        )
+        needed = self.configuration.majority - 1
+        if needed == 0:
+            return float("inf")
+        return answers[needed - 1] if len(answers) >= needed else None
+
     # --- connections and the gate -----------------------------------------------------------
 
     def _on_peer_up(self, event: PeerUp, now: float) -> Effects:

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from muster_protocol.wire.hello import Purpose
 
 from muster_protocol.errors import RemoteError
 from muster_protocol.limits import FRAME_BYTES_MAX
 from muster_protocol.raftguard.events import FrameReceived, PeerDown, PeerUp
 from muster_protocol.types import Address, NodeId, Rng
 from muster_protocol.wire.codec import encode
+from muster_protocol.wire.hello import Purpose
 from muster_protocol.wire.raft import Configuration, RaftFrame, decode_frame
 
 if TYPE_CHECKING:
@@ -167,6 +167,10 @@ class VoterLinks:
     async def _serve(self, peer: NodeId, connection: PeerConnection) -> None:
         previous = self._links.get(peer)
         if previous is not None:
+            if previous.connection.peer.boot != connection.peer.boot:
+                # A process that ended took its streams with it, so this is a second one with the
+                # same identity (or the host is gone, which silence will show): the first stays.
+                raise RemoteError("duplicate-id", f"{peer} is connected from another process")
             self._drop(peer, previous)
         with trio.CancelScope() as scope:
             link = _Link(connection, scope, collections.deque(), 0, trio.Event(), self._clock.now())

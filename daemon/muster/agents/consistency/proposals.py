@@ -113,13 +113,13 @@ class Proposals:
             waiter.done.set()
         return bool(waiters)
 
-    def forget(self) -> None:
-        """Leadership was lost: batches that nobody waits for any more are forgotten."""
-        self._proposed = {
-            number: waiters
-            for number, waiters in self._proposed.items()
-            if any(not waiter.done.is_set() for waiter in waiters)
-        }
+    def leadership_lost(self) -> None:
+        """Who waits for a batch of ours need not wait any longer: its outcome is unknown, and a
+        retry at the new leader is answered at once."""
+        for waiters in self._proposed.values():
+            for waiter in waiters:
+                waiter.done.set()
+        self._proposed.clear()
 
     def _propose_batch(self) -> None:
         waiters = [self._queue.popleft()]

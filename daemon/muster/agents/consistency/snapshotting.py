@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from muster_protocol.wire.hello import Purpose
-
 from muster.storage.snapshots import SNAPSHOT_BYTES_MAX
 from muster_protocol.errors import RemoteError
 from muster_protocol.limits import FRAME_BYTES_MAX
 from muster_protocol.types import Address, NodeId
 from muster_protocol.wire.codec import Decoder, encode
+from muster_protocol.wire.hello import Purpose
 from muster_protocol.wire.raft import Manifest
 
 if TYPE_CHECKING:

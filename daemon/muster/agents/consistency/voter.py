@@ -43,7 +43,7 @@ from muster_protocol.raftguard.events import (
     TransferLeadership,
 )
 from muster_protocol.types import Address, NodeId, Severity
-from muster_protocol.wire.raft import Configuration, Manifest
+from muster_protocol.wire.raft import Manifest
 
 if TYPE_CHECKING:
     from muster.agents.consistency.trace import DurabilityTrace
@@ -97,7 +97,6 @@ class Voter:
         self,
         *,
         superblock: Superblock,
-        configuration: Configuration,
         journal: Journal,
         registry: Registry,
         applied_index: int,
@@ -106,7 +105,7 @@ class Voter:
     ) -> None:
         world = around.world
         self.me = superblock.node_id
-        self.configuration = configuration
+        self.configuration = configuration = journal.configuration
         self.journal = journal
         self._store = store
         self._around = around
@@ -158,7 +157,10 @@ class Voter:
         return self.core.deadline
 
     def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
+        was_leader = self.core.role is Role.LEADER
         effects = self.core.handle(event, now=now)
+        if was_leader and self.core.role is not Role.LEADER:
+            self.proposals.leadership_lost()
         if self.journal.is_dirty:
             self._dirty.set()
         return effects

@@ -15,6 +15,7 @@ from muster_protocol.errors import StorageCorrupt, StorageError
 from muster_protocol.wire.raft import Configuration, Entry, Manifest, Voter
 
 BLOCK = Superblock(1, "a" * 32, "b" * 32, "c" * 16)
+CONFIGURATION = Configuration((Voter("a" * 32, "c" * 16),))
 FIRST = (b"\x01", 1, 0)
 
 
@@ -34,7 +35,7 @@ def files(tmp_path: Path) -> Iterator[DiskFiles]:
 
 
 async def journal_with(files: DiskFiles, *terms: int) -> Journal:
-    journal = create_journal(files, BLOCK, FIRST)
+    journal = create_journal(files, BLOCK, CONFIGURATION, FIRST)
     for index, term in enumerate(terms, start=2):
         journal.add(b"command %d" % index, index, term)
     await journal.commit(INLINE)
@@ -47,8 +48,7 @@ def reopen(files: DiskFiles, manifest: Manifest | None = None) -> Journal:
 
 def manifest_at(index: int, term: int) -> Manifest:
     previous, last = Entry(b"p", index - 1, term), Entry(b"l", index, term)
-    configuration = Configuration((Voter("a" * 32, "c" * 16),))
-    return Manifest(previous, last, configuration, 0, b"\0" * 32)
+    return Manifest(previous, last, CONFIGURATION, 0, b"\0" * 32)
 
 
 async def test_entries_term_and_vote_come_back(files: DiskFiles) -> None:
@@ -60,6 +60,8 @@ async def test_entries_term_and_vote_come_back(files: DiskFiles) -> None:
     assert [entry[1:] for entry in again[:]] == [(1, 0), (2, 1), (3, 1)]
     assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (7, "me")
     assert again.durable_index == 3
+    assert again.configuration == CONFIGURATION
+    again.close()
 
 
 async def test_d11_the_commit_index_is_not_believed_after_a_restart(files: DiskFiles) -> None:
@@ -160,7 +162,7 @@ async def test_segments_follow_each_other_and_are_forgotten_behind_a_snapshot(
     segments = [name for name in files.names() if name.endswith(".seg")]
     assert len(segments) > 5
     manifest = Manifest(
-        journal.entry_at(49), journal.entry_at(50), manifest_at(50, 1).configuration, 0, b"\0" * 32
+        journal.entry_at(49), journal.entry_at(50), CONFIGURATION, 0, b"\0" * 32
     )
     journal.setRaftCommitIndex(59)
     for name in journal.trim(manifest, keep_entries=5):
@@ -187,7 +189,7 @@ async def test_a_snapshot_without_its_reset_takes_the_logs_place(files: DiskFile
 async def test_a_log_that_agrees_with_the_snapshot_keeps_what_follows(files: DiskFiles) -> None:
     journal = await journal_with(files, 1, 1, 1, 1)
     manifest = Manifest(
-        journal.entry_at(2), journal.entry_at(3), manifest_at(3, 1).configuration, 0, b"\0" * 32
+        journal.entry_at(2), journal.entry_at(3), CONFIGURATION, 0, b"\0" * 32
     )
     journal.close()
     assert [entry[1] for entry in reopen(files, manifest)[:]] == [2, 3, 4, 5]
@@ -225,7 +227,7 @@ async def test_closed_slices_bound_what_one_tick_applies(files: DiskFiles) -> No
 
 async def test_the_rest_of_an_interrupted_founding_is_replaced(files: DiskFiles) -> None:
     (await journal_with(files)).close()
-    journal = create_journal(files, BLOCK, FIRST)
+    journal = create_journal(files, BLOCK, CONFIGURATION, FIRST)
     await journal.commit(INLINE)
     journal.close()
     assert reopen(files).last_index == 1
@@ -234,7 +236,7 @@ async def test_the_rest_of_an_interrupted_founding_is_replaced(files: DiskFiles)
 async def test_a_used_journal_without_its_superblock_is_not_replaced(files: DiskFiles) -> None:
     (await journal_with(files, 1)).close()
     with pytest.raises(StorageCorrupt, match="superblock"):
-        create_journal(files, BLOCK, FIRST)
+        create_journal(files, BLOCK, CONFIGURATION, FIRST)
 
 
 def test_the_superblock_comes_back_and_damage_is_refused(files: DiskFiles, tmp_path: Path) -> None:

@@ -1,0 +1,450 @@
+"""The consistency manager: the seed's ConsistencyManager, with Raft underneath.
+
+It founds or joins the cluster (`bootstrap`), runs this node's voter if it has a seat (`voter`), and
+brings everybody's requests to the leader (`forwarding`). Clients' requests do not cross the bus:
+`control` calls the port (`change`, `read`, `read_stale`).
+
+A request is fenced first: on the minority's side it is refused at once. Otherwise it is tried, at
+the leader that is known, until its deadline. Trying again is harmless, because every change
+carries a session and a request number by which the replicated state recognises it; what is not
+known to have happened at the end is `OutcomeUnknown`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import trio
+
+from muster.agents.consistency.forwarding import RETRY_S, Forwarder, ForwardServer
+from muster.agents.consistency.founding import Founding
+from muster.agents.consistency.voter import Surroundings as VoterSurroundings
+from muster.agents.consistency.voter import Voter, load_state
+from muster.runtime.actions import action
+from muster.runtime.agent import Agent, Every
+from muster.storage.files import write_atomically
+from muster.storage.superblock import Superblock, read_superblock
+from muster_protocol.consistency.bootstrap import (
+    RECORD_NAME,
+    Answer,
+    Ask,
+    Bootstrap,
+    CandidatesSeen,
+    Found,
+    FoundingDone,
+    JoinCluster,
+    ResetRequested,
+    load_record,
+)
+from muster_protocol.consistency.commands import (
+    Command,
+    Operation,
+    Result,
+    check_operation,
+)
+from muster_protocol.effects import Effect, Notify
+from muster_protocol.errors import OutcomeUnknown, Refused
+from muster_protocol.partition.quorum import Evidence, Verdict
+from muster_protocol.raftguard.events import Role
+from muster_protocol.types import NO_CLUSTER, Address, ClusterId, NodeId
+from muster_protocol.wire.hello import Purpose
+from muster_protocol.wire.raft import Configuration
+
+if TYPE_CHECKING:
+    from muster.agents.consistency.trace import DurabilityTrace
+    from muster.driver import Recorder
+    from muster.net.peers import PeerConnection, PeerStreams
+    from muster.world import World
+
+CLUSTER_NAME: Final = "cluster"
+"""The record of a node without a seat: which cluster it belongs to."""
+
+HEARD_WITHIN_S: Final = 1.5
+"""A quorum that was heard so lately counts as heard: the leader's own fallback time."""
+
+ASK_CONFIGURATION_S: Final = 3.0
+CANDIDATES_PERIOD_S: Final = 1.0
+
+
+class NoParams(msgspec.Struct, frozen=True):
+    """For actions without parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateView:
+    """What the membership says about the founding: candidates by id, clusters of our label."""
+
+    candidates: Mapping[NodeId, str]
+    clusters: tuple[ClusterId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the consistency manager needs of the rest of its node."""
+
+    me: NodeId
+    boot: str
+    world: World
+    streams: PeerStreams
+    trace: DurabilityTrace
+    recorder: Recorder | None
+    notify: Callable[[Notify], None]
+    address_of: Callable[[NodeId], Address | None]
+    live_voters: Callable[[], tuple[NodeId, ...]]
+    candidates: Callable[[], CandidateView]
+    verdict: Callable[[], Verdict]
+    load_record: Callable[[str], bytes | None]
+    """A record of this agent by name; blocks."""
+    joined: Callable[[ClusterId, str], None]
+    """Called with the cluster id and this node's journal generation ("": no seat)."""
+
+
+class ConsistencyManager(Agent):
+    """See the module."""
+
+    name = "consistency"
+
+    def __init__(self, ports: Ports, *, expect: int) -> None:
+        look = action(name="CoordinateConsensus", params=NoParams)(self._look_for_candidates)
+        self.actions = (look,)
+        self.routes = {"cluster.node.*": look}
+        self.schedules = (Every(CANDIDATES_PERIOD_S, look),)
+        super().__init__()
+        self._ports = ports
+        self._clock = ports.world.clock
+        self._expect = expect
+        self._files = ports.world.files
+        self._superblock: Superblock | None = None
+        self._configuration: Configuration | None = None
+        self._asked_leader: NodeId | None = None
+        self._nursery: trio.Nursery | None = None
+        self._founding: Founding | None = None
+        self.voter: Voter | None = None
+        self.cluster = NO_CLUSTER
+        self._bootstrap: Bootstrap | None = None
+        self.forwarder = Forwarder(
+            me=ports.me,
+            streams=ports.streams,
+            clock=self._clock,
+            leader=self.leader,
+            voters_in_reach=ports.live_voters,
+            address_of=ports.address_of,
+        )
+
+    # --- the machine ------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        return self._bootstrap.deadline if self._bootstrap is not None else None
+
+    def handle_event(self, event: Any, *, now: float) -> tuple[Effect, ...]:
+        if self._bootstrap is None:
+            return ()
+        return self._bootstrap.handle(event, now=now)
+
+    def effect_handlers(self) -> Mapping[type[Effect], Callable[[Any], None]]:
+        return {
+            Ask: self._ask,
+            Answer: self._answer,
+            Found: lambda effect: self._start(self._found, effect),
+            JoinCluster: lambda effect: self._start(self._join, effect),
+        }
+
+    def _ask(self, effect: Ask) -> None:
+        assert self._founding is not None, "the bootstrap machine is made after its shell"
+        self._founding.ask(effect)
+
+    def _answer(self, effect: Answer) -> None:
+        assert self._founding is not None
+        self._founding.answer(effect)
+
+    def _look_for_candidates(
+        self, state: Any, params: NoParams, context: Any
+    ) -> tuple[Any, tuple[Effect, ...]]:
+        """Has the gossip view changed what the founding depends on?"""
+        del params
+        if self._bootstrap is None:
+            return state, ()
+        view = self._ports.candidates()
+        seen = CandidatesSeen(view.candidates, view.clusters)
+        return state, self._bootstrap.handle(seen, now=context.now)
+
+    # --- the shell --------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Recover, then run until cancelled. Errors: StorageCorrupt, StorageError: the node ends.
+        LocalError or an exception of the engine: the agent is restarted from the journal."""
+        assert self.surroundings is not None
+        offload = self._ports.world.offload
+        self._superblock = await offload.run(lambda: read_superblock(self._files), kind="read")
+        stored = await offload.run(lambda: self._ports.load_record(RECORD_NAME), kind="read")
+        record = load_record(stored, path=self._files.describe(RECORD_NAME))
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self.forwarder.run)
+            self._founding = Founding(
+                me=self._ports.me,
+                world=self._ports.world,
+                streams=self._ports.streams,
+                address_of=self._ports.address_of,
+                post=self.surroundings.post,
+                nursery=nursery,
+            )
+            with self._registered():
+                await self._resume()
+                self._bootstrap = Bootstrap(
+                    me=self._ports.me,
+                    expect=self._expect,
+                    record=record,
+                    founded=self._superblock is not None,
+                    fresh_id=lambda: self._ports.world.entropy.token_bytes(16).hex(),
+                    now=self._clock.now(),
+                )
+                self._bootstrap.is_member = bool(self.cluster)
+                await self._keep_asking_for_configuration()
+
+    async def _resume(self) -> None:
+        """Take up the seat, or the membership without one, that an earlier start left behind."""
+        if self._superblock is not None:
+            await self._start_voter(self._superblock)
+            return
+        data = await self._ports.world.offload.run(
+            lambda: self._files.read(CLUSTER_NAME), kind="read"
+        )
+        if data:
+            self.cluster = ClusterId(data.decode("ascii"))
+            self._ports.joined(self.cluster, "")
+
+    async def _start_voter(self, superblock: Superblock) -> None:
+        assert self._nursery is not None
+        ports = self._ports
+        journal, registry, applied, store = await ports.world.offload.run(
+            lambda: load_state(ports.world, superblock, ports.notify), kind="read"
+        )
+        self.voter = Voter(
+            superblock=superblock,
+            journal=journal,
+            registry=registry,
+            applied_index=applied,
+            store=store,
+            around=VoterSurroundings(
+                world=ports.world,
+                streams=ports.streams,
+                address_of=ports.address_of,
+                notify=ports.notify,
+                trace=ports.trace,
+                recorder=ports.recorder,
+                boot=ports.boot,
+            ),
+        )
+        self._configuration = self.voter.configuration
+        self.cluster = superblock.cluster_id
+        ports.joined(self.cluster, superblock.generation)
+        await self._nursery.start(self.voter.run)
+
+    async def _found(self, effect: Found) -> None:
+        assert self._founding is not None
+        assert self.surroundings is not None
+        self._superblock = await self._founding.found(effect)
+        await self._start_voter(self._superblock)
+        self.surroundings.post(FoundingDone())
+
+    async def _join(self, effect: JoinCluster) -> None:
+        data = effect.cluster.encode("ascii")
+        await self._ports.world.offload.run(
+            lambda: write_atomically(self._files, CLUSTER_NAME, data), kind="fsync"
+        )
+        self.cluster = effect.cluster
+        self._ports.joined(effect.cluster, "")
+
+    def _start(self, work: Callable[..., Any], *args: Any) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(work, *args)
+
+    async def _keep_asking_for_configuration(self) -> None:
+        """A node without a seat asks the voters who has one, and who leads."""
+        while True:
+            if self.cluster and self.voter is None:
+                for voter in self._ports.live_voters():
+                    answer = await self.forwarder.ask_configuration(voter)
+                    if answer is not None:
+                        self._configuration = answer.configuration
+                        self._asked_leader = NodeId(answer.leader) if answer.leader else None
+                        break
+            await self._clock.sleep(ASK_CONFIGURATION_S)
+
+    # --- streams of others --------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _registered(self) -> Iterator[None]:
+        """The streams of this agent's purposes come to this instance while it serves."""
+        handlers = {
+            Purpose.BOOTSTRAP: self._serve_bootstrap,
+            Purpose.RAFT: self._serve_raft,
+            Purpose.PROPOSE: self._serve_propose,
+            Purpose.SNAPSHOT: self._serve_snapshot,
+        }
+        self._ports.streams.handlers.update(handlers)
+        try:
+            yield
+        finally:
+            for purpose in handlers:
+                self._ports.streams.handlers.pop(purpose, None)
+
+    async def _serve_bootstrap(self, connection: PeerConnection) -> None:
+        assert self._founding is not None
+        await self._founding.serve(connection)
+
+    async def _serve_raft(self, connection: PeerConnection) -> None:
+        if self.voter is not None:
+            await self.voter.serve_raft(connection)
+
+    async def _serve_snapshot(self, connection: PeerConnection) -> None:
+        if self.voter is not None:
+            await self.voter.serve_snapshot(connection)
+
+    async def _serve_propose(self, connection: PeerConnection) -> None:
+        if self.voter is not None:
+            await ForwardServer(
+                clock=self._clock,
+                configuration=self.voter.configuration,
+                leader=self.leader,
+                submit=self.voter.submit,
+            ).serve(connection)
+
+    # --- the port -----------------------------------------------------------------------------
+
+    def leader(self) -> NodeId | None:
+        """Who leads, as far as this node knows."""
+        return self.voter.core.leader if self.voter is not None else self._asked_leader
+
+    async def submit(self, operation: Operation, *, command: Command, deadline: float) -> Result:
+        """Commit one command, wherever the leader is.
+
+        Errors: UsageError; Refused("not-quorate", "timed-out", "overload"), nothing took effect;
+        OutcomeUnknown.
+        """
+        check_operation(operation)
+        was_proposed = False
+        while True:
+            self._check_fence(was_proposed=was_proposed)
+            try:
+                results = await self._attempt((command,), deadline)
+            except OutcomeUnknown:
+                was_proposed, results = True, None
+            if results is not None:
+                return results[0]
+            if self._clock.now() >= deadline:
+                if was_proposed:
+                    raise OutcomeUnknown("not known to be committed in time; a retry will tell")
+                raise Refused("timed-out", "no leader answered in time; nothing was changed")
+            await self._clock.sleep(RETRY_S)
+
+    async def _attempt(
+        self, commands: tuple[Command, ...], deadline: float
+    ) -> tuple[Result, ...] | None:
+        if self.voter is None or self.voter.core.role is not Role.LEADER:
+            return await self.forwarder.submit(commands, deadline=deadline)
+        try:
+            return await self.voter.submit(commands, deadline=deadline)
+        except Refused as refused:
+            if refused.reason == "not-leader":
+                return None
+            raise
+
+    def _check_fence(self, *, was_proposed: bool) -> None:
+        verdict = self._ports.verdict()
+        if verdict.may_act:
+            return
+        if was_proposed:
+            raise OutcomeUnknown(f"the quorum was lost meanwhile: {verdict.reason}")
+        if not self.cluster:
+            raise Refused("not-quorate", "there is no cluster yet: " + self.founding_hint())
+        raise Refused("not-quorate", f"not quorate: {verdict.reason}")
+
+    def founding_hint(self) -> str:
+        """Why there is no cluster yet, in a few words."""
+        if not self._expect:
+            return "waiting to be joined to one (bootstrap_expect is 0)"
+        seen = len(self._ports.candidates().candidates) + 1
+        return f"{seen} of {self._expect} expected candidates are here"
+
+    def read_stale(self, operation: Operation) -> tuple[Result, float | None]:
+        """Read this node's own replica: the result, and how many seconds ago the quorum was last
+        heard (0.0 on a leader that hears it now, None if not since the start).
+
+        Errors: Refused("unsupported") on a node that keeps no replica.
+        """
+        if self.voter is None:
+            raise Refused("unsupported", "this node keeps no replica: read without --stale")
+        check_operation(operation)
+        heard = self.voter.core.guard.quorum_heard_at()
+        age = None if heard is None else max(0.0, self._clock.now() - heard)
+        return self.voter.replica.read(operation), age
+
+    def evidence(self) -> Evidence:
+        """What this node knows about the quorum now."""
+        configuration = self._configuration
+        if configuration is None or not self.cluster:
+            return Evidence((), (), is_voter=False, hears_quorum=False, leader=None)
+        voters = tuple(NodeId(voter.node) for voter in configuration.voters)
+        if self.voter is None:
+            live = self._ports.live_voters()
+            reachable = tuple(voter for voter in voters if voter in live)
+            return Evidence(
+                voters, reachable, is_voter=False, hears_quorum=False, leader=self.leader()
+            )
+        guard = self.voter.core.guard
+        linked = guard.connected()
+        reachable = tuple(v for v in voters if v == self._ports.me or v in linked)
+        return Evidence(
+            voters,
+            reachable,
+            is_voter=True,
+            hears_quorum=guard.hears_quorum(self._clock.now(), HEARD_WITHIN_S),
+            leader=guard.leader,
+        )
+
+    def member_seen(self, node: NodeId) -> None:
+        """A member was just seen alive: dial it now if it is a voter without a link."""
+        if self.voter is not None:
+            self.voter.links.retry_now(node)
+
+    def leads(self) -> bool:
+        """Is this node the leader, as far as it knows?"""
+        return self.voter is not None and self.voter.core.role is Role.LEADER
+
+    def transfer_leadership(self) -> None:
+        """Hand over to the most caught-up follower."""
+        if self.voter is not None:
+            self.voter.transfer_leadership()
+
+    def suspend_voting(self, reason: str) -> None:
+        """This identity is alive elsewhere too: take no more part."""
+        if self.voter is not None:
+            self.voter.suspend_voting(reason)
+
+    def reset_bootstrap(self) -> None:
+        """Void this node's promise to a founding that never came about."""
+        assert self.surroundings is not None
+        self.surroundings.post(ResetRequested())
+
+    def statistics(self) -> Mapping[str, Any]:
+        if self.voter is None:
+            return {"seat": False, "forwarded": self.forwarder.forwarded}
+        guard = asdict(self.voter.core.guard.statistics())
+        return {
+            "seat": True,
+            "role": self.voter.core.role.name.lower(),
+            "term": self.voter.core.term,
+            "commits": self.voter.journal.commits,
+            "proposals_pending": self.voter.proposals.pending,
+            "snapshots_taken": self.voter.snapshots_taken,
+            "snapshots_installed": self.voter.snapshots_installed,
+            "forwarded": self.forwarder.forwarded,
+            **guard,
+        }

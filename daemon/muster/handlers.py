@@ -1,0 +1,392 @@
+"""What the control socket's methods do: from a request to the agents' ports and back.
+
+One method each, collected in two tables. Nothing here keeps state, and nothing decides: the agents'
+ports are asked, and what they say is brought into the shapes of `session.methods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from muster import __version__
+from muster.control import Caller, Handler, StreamHandler
+from muster.raft_status import raft_result
+from muster.status import status_of
+from muster_protocol.consistency.commands import (
+    Command,
+    Conflict,
+    Delete,
+    Done,
+    Get,
+    KeyValue,
+    List,
+    NotFound,
+    Operation,
+    Put,
+    Rejected,
+    Result,
+)
+from muster_protocol.effects import Notify
+from muster_protocol.errors import Refused, UsageError
+from muster_protocol.membership.events import JoinHint
+from muster_protocol.membership.member import MemberView
+from muster_protocol.session import methods as m
+from muster_protocol.session.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR
+from muster_protocol.types import NodeId, parse_address
+from muster_protocol.wire.hello import MAJOR_VERSION, MINOR_MAX
+
+if TYPE_CHECKING:
+    from muster.agents.consistency.agent import ConsistencyManager
+    from muster.agents.failure import FailureDetector
+    from muster.node import Node
+
+REQUEST_S: Final = 10.0
+"""How long a request may wait for the quorum: several failovers (1.3 s each)."""
+
+
+class Handlers:
+    """The methods of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        assert node.parts is not None
+        self._parts = node.parts
+        self._clock = node.world.clock
+        self._entropy = node.world.entropy
+
+    def table(self) -> Mapping[str, Handler]:
+        """Methods that give one result."""
+        return {
+            "status": self.status,
+            "members": self.members,
+            "info": self.info,
+            "join": self.join,
+            "leave": self.leave,
+            "forget": self.forget,
+            "kv.get": self.kv_get,
+            "kv.put": self.kv_put,
+            "kv.delete": self.kv_delete,
+            "kv.list": self.kv_list,
+            "raft": self.raft,
+            "raft.transfer": self.raft_transfer,
+            "partition": self.partition,
+            "agents": self.agents,
+            "agents.unpark": self.agents_unpark,
+            "bootstrap.reset": self.bootstrap_reset,
+            "config": self.config,
+            "version": self.version,
+        }
+
+    def stream_table(self) -> Mapping[str, StreamHandler]:
+        """Methods that give items."""
+        return {"signals.tail": self.signals_tail}
+
+    # --- the node and its members -------------------------------------------------------------
+
+    async def status(self, params: m.NoParams, caller: Caller) -> m.StatusResult:
+        del params, caller
+        return status_of(self._node)
+
+    async def members(self, params: m.NoParams, caller: Caller) -> m.MembersResult:
+        del params, caller
+        rows = [self._member_row(member) for member in self._failure().swim.members()]
+        rows.sort(key=lambda row: (row.name, row.id))
+        return m.MembersResult(node=self._parts.me, members=rows)
+
+    async def info(self, params: m.InfoParams, caller: Caller) -> m.InfoResult:
+        del caller
+        failure = self._failure()
+        wanted = failure.find(params.node) if params.node else self._parts.me
+        member = next(member for member in failure.swim.members() if member.id == wanted)
+        statistics: dict[str, Any] = {}
+        if wanted == self._parts.me:
+            statistics = self._own_statistics()
+        return m.InfoResult(member=self._member_row(member), statistics=statistics)
+
+    async def join(self, params: m.JoinParams, caller: Caller) -> m.JoinResult:
+        port = self._node.config.node.port
+        addresses = tuple(parse_address(text, default_port=port) for text in params.addresses)
+        self._failure().post(JoinHint(addresses))
+        self._audit(caller, "join", {"addresses": [str(address) for address in addresses]})
+        return m.JoinResult(hinted=[str(address) for address in addresses])
+
+    async def leave(self, params: m.NoParams, caller: Caller) -> m.DoneResult:
+        del params
+        self._audit(caller, "leave", {})
+        self._node.request_stop(leave=True)
+        return m.DoneResult(message="leaving the cluster, then stopping")
+
+    async def forget(self, params: m.ForgetParams, caller: Caller) -> m.DoneResult:
+        failure = self._failure()
+        node = failure.find(params.node)
+        failure.forget(node)
+        self._audit(caller, "forget", {"node": node})
+        return m.DoneResult(message=f"{params.node} is forgotten")
+
+    async def version(self, params: m.NoParams, caller: Caller) -> m.VersionResult:
+        del params, caller
+        return m.VersionResult(
+            build=__version__,
+            control_protocol=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
+            wire_protocol=f"{MAJOR_VERSION}.{MINOR_MAX}",
+        )
+
+    async def config(self, params: m.NoParams, caller: Caller) -> m.ConfigResult:
+        del params, caller
+        loaded = self._node.loaded
+        items = [
+            m.ConfigItem(key=item.key, value=item.value, origin=item.origin)
+            for item in loaded.items
+        ]
+        return m.ConfigResult(path=loaded.path, items=items)
+
+    # --- the store ----------------------------------------------------------------------------
+
+    async def kv_get(self, params: m.KvGetParams, caller: Caller) -> m.KvResult:
+        del caller
+        if params.stale:
+            result, age_s = self._consistency().read_stale(Get(params.key))
+            return _kv_result(result, params.key, outcome="stale", age_s=age_s)
+        result = await self._submit(Get(params.key), session="", request=0)
+        return _kv_result(result, params.key, outcome="committed")
+
+    async def kv_list(self, params: m.KvListParams, caller: Caller) -> m.KvListResult:
+        del caller
+        operation = List(params.prefix, params.after, params.limit)
+        age_s: float | None = None
+        if params.stale:
+            result, age_s = self._consistency().read_stale(operation)
+        else:
+            result = await self._submit(operation, session="", request=0)
+        if not isinstance(result, Done):
+            raise _as_error(result, params.prefix)
+        return m.KvListResult(
+            outcome="stale" if params.stale else "committed",
+            revision=result.revision,
+            entries=[_key_row(entry) for entry in result.entries],
+            more=result.more,
+            age_s=age_s,
+        )
+
+    async def kv_put(self, params: m.KvPutParams, caller: Caller) -> m.KvResult:
+        return await self._change(Put(params.key, params.value, params.expected), params, caller)
+
+    async def kv_delete(self, params: m.KvChangeParams, caller: Caller) -> m.KvResult:
+        return await self._change(Delete(params.key, params.expected), params, caller)
+
+    async def _change(
+        self, operation: Put | Delete, params: m.KvChangeParams, caller: Caller
+    ) -> m.KvResult:
+        session = params.session or self._entropy.token_bytes(16).hex()
+        request = params.request or 1
+        result = await self._submit(operation, session=session, request=request)
+        self._audit(caller, type(operation).__name__.lower(), {"key": params.key})
+        return _kv_result(result, params.key, outcome="committed", session=session, request=request)
+
+    async def _submit(self, operation: Operation, *, session: str, request: int) -> Result:
+        command = Command(
+            session=session or self._entropy.token_bytes(16).hex(),
+            request=request,
+            wall=self._clock.wall(),
+            operation=operation,
+        )
+        deadline = self._clock.now() + REQUEST_S
+        return await self._consistency().submit(operation, command=command, deadline=deadline)
+
+    # --- Raft and quorum ----------------------------------------------------------------------
+
+    async def raft(self, params: m.NoParams, caller: Caller) -> m.RaftResult:
+        del params, caller
+        return raft_result(self._consistency(), self._node.members(), self._parts.me, self._clock)
+
+    async def raft_transfer(self, params: m.NoParams, caller: Caller) -> m.DoneResult:
+        del params
+        consistency = self._consistency()
+        if not consistency.leads():
+            raise UsageError("this node does not lead: ask the leader to hand over")
+        self._audit(caller, "raft transfer", {})
+        consistency.transfer_leadership()
+        return m.DoneResult(message="leadership is being handed over")
+
+    async def partition(self, params: m.NoParams, caller: Caller) -> m.PartitionResult:
+        del params, caller
+        partition = self._parts.agents.partition
+        if partition is None:
+            raise Refused("unsupported", "the agent `partition` is switched off on this node")
+        evidence, verdict = self._consistency().evidence(), partition.verdict()
+        names = self._names()
+        return m.PartitionResult(
+            node=self._parts.me,
+            standing=verdict.standing.value,
+            reason=verdict.reason,
+            reachable=[names.get(v, v) for v in evidence.voters if v in evidence.reachable],
+            unreachable=[names.get(v, v) for v in evidence.voters if v not in evidence.reachable],
+            bar=verdict.bar,
+            since_age_s=self._clock.now() - partition.watch.since,
+            may_write=verdict.may_act,
+        )
+
+    async def bootstrap_reset(self, params: m.NoParams, caller: Caller) -> m.DoneResult:
+        del params
+        self._audit(caller, "bootstrap reset", {})
+        self._consistency().reset_bootstrap()
+        return m.DoneResult(message="this node's promise to an unfinished founding is void")
+
+    # --- agents and signals -------------------------------------------------------------------
+
+    async def agents(self, params: m.NoParams, caller: Caller) -> m.AgentsResult:
+        del params, caller
+        rows = []
+        for child in self._parts.supervisor.statistics():
+            host = child.host
+            agent = getattr(self._parts.agents, child.name)
+            rows.append(
+                m.AgentRow(
+                    name=child.name,
+                    state=child.state.value,
+                    uptime_s=self._clock.now() - self._node.started_at,
+                    restarts=child.restarts,
+                    handled=host.driver.events_handled if host else 0,
+                    dropped=host.driver.events_dropped if host else 0,
+                    mailbox=host.driver.inbox_length if host else 0,
+                    last_error=child.last_error,
+                    actions=[declared.name for declared in agent.actions] if agent else [],
+                    sensors=list(getattr(agent, "sensor_names", ())),
+                    skills=[skill.name for skill in agent.skills] if agent else [],
+                    details=dict(host.agent) if host else {},
+                )
+            )
+        return m.AgentsResult(node=self._parts.me, agents=rows)
+
+    async def agents_unpark(self, params: m.AgentParams, caller: Caller) -> m.DoneResult:
+        self._parts.supervisor.unpark(params.name)
+        self._audit(caller, "agents unpark", {"agent": params.name})
+        return m.DoneResult(message=f"agent {params.name} starts again")
+
+    async def signals_tail(
+        self, params: m.TailParams, caller: Caller
+    ) -> AsyncIterator[m.SignalItem]:
+        del caller
+        subscription = self._parts.bus.subscribe([params.pattern], name="tail")
+        try:
+            while True:
+                signal = await subscription.next()
+                yield m.SignalItem(
+                    id=signal.id,
+                    type=signal.type,
+                    source=signal.source,
+                    subject=signal.subject,
+                    wall=signal.time,
+                    priority=signal.priority.name.lower(),
+                    scope=signal.scope.value,
+                    data=dict(signal.data),
+                )
+        finally:
+            subscription.close()
+
+    # --- small things -------------------------------------------------------------------------
+
+    def _failure(self) -> FailureDetector:
+        failure = self._parts.agents.failure
+        if failure is None:
+            raise Refused("unsupported", "the agent `failure` is switched off on this node")
+        return failure
+
+    def _consistency(self) -> ConsistencyManager:
+        consistency = self._parts.agents.consistency
+        if consistency is None:
+            raise Refused("unsupported", "the agent `consistency` is switched off on this node")
+        return consistency
+
+    def _names(self) -> Mapping[NodeId, str]:
+        return {member.id: member.name for member in self._node.members()}
+
+    def _member_row(self, member: MemberView) -> m.MemberRow:
+        now = self._clock.now()
+        consistency = self._parts.agents.consistency
+        leader = consistency.leader() if consistency is not None else None
+        role = "leader" if member.id == leader else "voter" if member.meta.voter else "member"
+        is_me = member.id == self._parts.me
+        seen_age = None if member.last_seen is None else now - member.last_seen
+        why = "; ".join(f"{a.by[:8]}: {a.reason}" for a in member.suspected_by)
+        return m.MemberRow(
+            id=member.id,
+            name=member.name,
+            address=str(member.address),
+            state=member.state.name.lower(),
+            role=role,
+            incarnation=member.incarnation,
+            state_age_s=max(0.0, now - member.since),
+            seen_age_s=0.0 if is_me else seen_age,
+            build=member.meta.build,
+            protocol=f"{MAJOR_VERSION}.{member.meta.protocol_max}",
+            is_me=is_me,
+            why=why,
+            tags=dict(member.meta.tags),
+        )
+
+    def _own_statistics(self) -> dict[str, Any]:
+        agents = {
+            child.name: dict(child.host.agent)
+            for child in self._parts.supervisor.statistics()
+            if child.host is not None
+        }
+        return {
+            "vitals": asdict(self._node.world.vitals.read()),
+            "packets": asdict(self._parts.channel.statistics()),
+            "streams": asdict(self._parts.streams.statistics()),
+            "bus": asdict(self._parts.bus.statistics()),
+            "agents": agents,
+        }
+
+    def _audit(self, caller: Caller, what: str, fields: Mapping[str, Any]) -> None:
+        """Every change that somebody asked for, with who it was."""
+        who = {"uid": caller.uid, "pid": caller.pid}
+        self._node.notify(Notify("control.command", fields={"command": what, **who, **fields}))
+
+
+def _kv_result(
+    result: Result,
+    key: str,
+    *,
+    outcome: str,
+    age_s: float | None = None,
+    session: str = "",
+    request: int = 0,
+) -> m.KvResult:
+    if not isinstance(result, Done):
+        raise _as_error(result, key)
+    return m.KvResult(
+        outcome=outcome,
+        revision=result.revision,
+        entry=_key_row(result.entry) if result.entry is not None else None,
+        age_s=age_s,
+        repeated=result.repeated,
+        session=session,
+        request=request,
+    )
+
+
+def _as_error(result: Result, key: str) -> Exception:
+    """What a client is told of a result that is no success."""
+    if isinstance(result, NotFound):
+        return Refused("not-found", f"there is no key {key!r}")
+    if isinstance(result, Conflict):
+        there = "it does not exist"
+        if result.entry is not None:
+            there = f"it has revision {result.entry.revision}"
+        return Refused("conflict", f"key {key!r} was not changed: {there}")
+    assert isinstance(result, Rejected)
+    return UsageError(result.reason)
+
+
+def _key_row(entry: KeyValue) -> m.KeyRow:
+    return m.KeyRow(
+        key=entry.key,
+        value=entry.value,
+        revision=entry.revision,
+        created=entry.created,
+        version=entry.version,
+    )

@@ -1,0 +1,131 @@
+"""The answer to `muster raft`: this node's view of the log and of the voters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from muster_protocol.raftguard.events import Role
+from muster_protocol.session.methods import RaftResult, VoterRow
+from muster_protocol.types import NodeId
+
+if TYPE_CHECKING:
+    from muster.agents.consistency.agent import ConsistencyManager
+    from muster.agents.consistency.voter import Voter
+    from muster.clock import Clock
+    from muster_protocol.membership.member import MemberView
+
+
+def raft_result(
+    consistency: ConsistencyManager, members: Sequence[MemberView], me: NodeId, clock: Clock
+) -> RaftResult:
+    """What this node knows; a node without a seat knows only who has one."""
+    names = {member.id: member.name for member in members}
+    leader = consistency.leader()
+    voter = consistency.voter
+    if voter is None:
+        rows = [
+            _row(node, names, leader, me, connected=node in consistency.evidence().reachable)
+            for node in consistency.evidence().voters
+        ]
+        return _empty(me, leader, names, rows)
+    statistics = voter.core.guard.statistics()
+    manifest = voter.journal.manifest
+    return RaftResult(
+        node=me,
+        is_voter=True,
+        role=voter.core.role.name.lower(),
+        leader=leader or "",
+        leader_name=names.get(leader, "") if leader else "",
+        term=voter.core.term,
+        first_index=voter.journal.first_index,
+        last_index=voter.journal.last_index,
+        durable_index=voter.journal.durable_index,
+        commit_index=voter.journal.commit_index,
+        applied_index=voter.core.applied_index,
+        revision=voter.replica.registry.revision,
+        keys=len(voter.replica.registry),
+        state_sha256=voter.replica.registry.digest(),
+        snapshot_index=manifest.last.index if manifest else 0,
+        journal_bytes=voter.journal.bytes_on_disk,
+        voters=_voter_rows(voter, names, leader, me, clock),
+        elections_won=statistics.elections_won,
+        campaigns=statistics.campaigns,
+        dropped=dict(statistics.dropped),
+        voting_suspended=voter.core.guard.suspended,
+    )
+
+
+def _voter_rows(
+    voter: Voter, names: dict[NodeId, str], leader: NodeId | None, me: NodeId, clock: Clock
+) -> list[VoterRow]:
+    guard, now = voter.core.guard, clock.now()
+    connected, answers = guard.connected(), guard.acknowledged()
+    rows = []
+    for seat in voter.configuration.voters:
+        node = NodeId(seat.node)
+        acknowledged, answered_at = answers.get(node, (voter.journal.durable_index, now))
+        leads = voter.core.role is Role.LEADER
+        rows.append(
+            _row(
+                node,
+                names,
+                leader,
+                me,
+                connected=node == me or node in connected,
+                acknowledged=acknowledged if leads else None,
+                lag=voter.journal.last_index - acknowledged if leads else None,
+                answer_age_s=now - answered_at if leads and answered_at is not None else None,
+            )
+        )
+    return rows
+
+
+def _row(
+    node: NodeId,
+    names: dict[NodeId, str],
+    leader: NodeId | None,
+    me: NodeId,
+    *,
+    connected: bool,
+    acknowledged: int | None = None,
+    lag: int | None = None,
+    answer_age_s: float | None = None,
+) -> VoterRow:
+    return VoterRow(
+        id=node,
+        name=names.get(node, ""),
+        role="leader" if node == leader else "voter",
+        is_me=node == me,
+        connected=connected,
+        acknowledged_index=acknowledged,
+        lag=lag,
+        answer_age_s=answer_age_s,
+    )
+
+
+def _empty(
+    me: NodeId, leader: NodeId | None, names: dict[NodeId, str], rows: list[VoterRow]
+) -> RaftResult:
+    return RaftResult(
+        node=me,
+        is_voter=False,
+        role="member",
+        leader=leader or "",
+        leader_name=names.get(leader, "") if leader else "",
+        term=0,
+        first_index=0,
+        last_index=0,
+        durable_index=0,
+        commit_index=0,
+        applied_index=0,
+        revision=0,
+        keys=0,
+        state_sha256="",
+        snapshot_index=0,
+        journal_bytes=0,
+        voters=rows,
+        elections_won=0,
+        campaigns=0,
+        dropped={},
+    )

@@ -1,0 +1,239 @@
+"""A disk in memory that loses what was not synced.
+
+The model is the strictest that POSIX allows. A file's bytes are durable after its `sync`, a name
+(created, renamed, removed) after `sync_directory`; `power_off` forgets the rest. With `tear`, it
+forgets only part of it, as real disks do: some of the last names are kept, the unsynced end of a
+file is cut anywhere, and the rest of its last sector may be zero.
+
+A failed sync is worse than none (fsyncgate): the kernel marks the pages clean, a later sync
+succeeds, and the bytes are gone. So here the bytes that a failed sync was to save are zero after
+the next power failure, whatever was synced behind them.
+
+A process holds a `SimFiles`, made by `SimDisk.mount`. After `unmount` or `power_off` it is stale
+and refuses, so what is left of a dead process cannot write to the disk of its successor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from muster.storage.files import AppendFile
+from muster_protocol.errors import StorageError
+
+if TYPE_CHECKING:
+    from muster_protocol.types import Rng
+
+SECTOR_BYTES: Final = 512
+"""What a disk writes whole or not at all."""
+
+CAPACITY_BYTES: Final = 1024 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _File:
+    """Content as the process sees it, and how much of it a power failure leaves."""
+
+    data: bytearray = field(default_factory=bytearray)
+    durable_bytes: int = 0
+    lost: list[tuple[int, int]] = field(default_factory=list)  # ranges of failed syncs
+
+    def sync(self) -> None:
+        self.durable_bytes = len(self.data)
+
+    def fail_sync(self) -> None:
+        if self.durable_bytes < len(self.data):
+            self.lost.append((self.durable_bytes, len(self.data)))
+
+    def truncate(self, size: int) -> None:
+        del self.data[size:]
+        self.data.extend(bytes(size - len(self.data)))
+        self.durable_bytes = size
+        self.lost = [(start, min(end, size)) for start, end in self.lost if start < size]
+
+    def lose(self, kept_bytes: int, *, zero_sector: bool) -> None:
+        """A power failure that leaves `kept_bytes`, and maybe a zeroed rest of the last sector."""
+        end = len(self.data)
+        for start, stop in self.lost:
+            self.data[start:stop] = bytes(stop - start)
+        del self.data[kept_bytes:]
+        if zero_sector:
+            sector_end = -(-kept_bytes // SECTOR_BYTES) * SECTOR_BYTES
+            self.data.extend(bytes(min(sector_end, end) - kept_bytes))
+        self.durable_bytes = len(self.data)
+        self.lost = []
+
+
+class SimDisk:
+    """What outlives a process: one node's directory."""
+
+    def __init__(self, rng: Rng, *, path: str = "/sim", capacity_bytes: int = CAPACITY_BYTES):
+        self.path = path
+        self.capacity_bytes = capacity_bytes
+        self.generation = 0
+        self.files: dict[str, _File] = {}
+        self._rng = rng
+        self._durable: dict[str, _File] = {}
+        self._since_sync: list[dict[str, _File]] = []
+        self._failures: dict[str, list[int]] = {}
+
+    def mount(self) -> SimFiles:
+        """The directory for a new process."""
+        return SimFiles(self)
+
+    def fail(self, action: str, error: int = errno.EIO, *, times: int = 1) -> None:
+        """Make the next `times` calls of `action` ("write", "sync", "read", …) fail."""
+        self._failures.setdefault(action, []).extend([error] * times)
+
+    def unmount(self) -> None:
+        """The process is dead: its mount is stale. The page cache outlives it."""
+        self.generation += 1
+
+    def power_off(self, *, tear: bool = False) -> None:
+        """Forget what was not synced; all mounts are stale."""
+        self.unmount()
+        keep = self._rng.randrange(len(self._since_sync) + 1) if tear else 0
+        names = self._since_sync[keep - 1] if keep else self._durable
+        self.files = dict(names)
+        seen: list[_File] = []
+        for name in sorted(self.files):
+            file = self.files[name]
+            if any(file is other for other in seen):
+                continue
+            seen.append(file)
+            unsynced = len(file.data) - file.durable_bytes
+            kept = self._rng.randrange(unsynced + 1) if tear and unsynced else 0
+            file.lose(
+                file.durable_bytes + kept,
+                zero_sector=tear and bool(unsynced) and self._rng.random() < 0.5,
+            )
+        self.sync_names()
+
+    def flip_bit(self, name: str, bit: int) -> None:
+        """Rot: one bit of a file changes on the disk."""
+        self.files[name].data[bit // 8] ^= 1 << (bit % 8)
+
+    # --- for SimFiles ----------------------------------------------------------------------
+
+    def used_bytes(self) -> int:
+        return sum(len(file.data) for file in self.files.values())
+
+    def names_changed(self) -> None:
+        """A name was created, renamed or removed: a state that a torn power failure may leave."""
+        self._since_sync.append(dict(self.files))
+
+    def sync_names(self) -> None:
+        self._durable = dict(self.files)
+        self._since_sync = []
+
+    def injected(self, action: str) -> int:
+        """The errno with which this call has to fail, or 0."""
+        pending = self._failures.get(action)
+        return pending.pop(0) if pending else 0
+
+
+class SimFiles:
+    """`Files` for one life of one process."""
+
+    def __init__(self, disk: SimDisk) -> None:
+        self._disk = disk
+        self._generation = disk.generation
+
+    def describe(self, name: str) -> str:
+        return f"{self._disk.path}/{name}"
+
+    def names(self) -> list[str]:
+        self.check("list", "")
+        return sorted(self._disk.files)
+
+    def read(self, name: str) -> bytes | None:
+        self.check("read", name)
+        file = self._disk.files.get(name)
+        return None if file is None else bytes(file.data)
+
+    def append(self, name: str) -> AppendFile:
+        self.check("open", name)
+        file = self._disk.files.get(name)
+        if file is None:
+            file = self._disk.files[name] = _File()
+            self._disk.names_changed()
+        return _SimAppendFile(self, self._disk, name, file)
+
+    def truncate(self, name: str, size: int) -> None:
+        self.check("truncate", name)
+        self._existing("truncate", name).truncate(size)
+
+    def rename(self, old: str, new: str) -> None:
+        self.check("replace", new)
+        file = self._existing("replace", old, shown=new)
+        del self._disk.files[old]
+        self._disk.files[new] = file
+        self._disk.names_changed()
+
+    def remove(self, name: str) -> None:
+        self.check("remove", name)
+        if self._disk.files.pop(name, None) is not None:
+            self._disk.names_changed()
+
+    def sync_directory(self) -> None:
+        self.check("sync", "")
+        self._disk.sync_names()
+
+    def free_bytes(self) -> int:
+        self.check("inspect", "")
+        return max(0, self._disk.capacity_bytes - self._disk.used_bytes())
+
+    @property
+    def is_mounted(self) -> bool:
+        """False once the process of this mount is dead."""
+        return self._generation == self._disk.generation
+
+    def check(self, action: str, name: str) -> None:
+        """Errors: StorageError if a failure was injected, or the process is dead."""
+        error = self._disk.injected(action) if self.is_mounted else errno.ENODEV
+        if error:
+            raise self.error(action, name, error)
+
+    def error(self, action: str, name: str, error: int) -> StorageError:
+        return StorageError(f"cannot {action} {self.describe(name)}: {os.strerror(error)}")
+
+    def _existing(self, action: str, name: str, *, shown: str = "") -> _File:
+        file = self._disk.files.get(name)
+        if file is None:
+            raise self.error(action, shown or name, errno.ENOENT)
+        return file
+
+
+class _SimAppendFile:
+    def __init__(self, files: SimFiles, disk: SimDisk, name: str, file: _File) -> None:
+        self._files = files
+        self._disk = disk
+        self._name = name
+        self._file = file
+        self._is_open = True
+
+    def write(self, data: bytes) -> None:
+        self._check("write")
+        room = max(0, self._disk.capacity_bytes - self._disk.used_bytes())
+        self._file.data += data[:room]  # a full disk takes what fits before it refuses
+        if len(data) > room:
+            raise self._files.error("write", self._name, errno.ENOSPC)
+
+    def sync(self) -> None:
+        try:
+            self._check("sync")
+        except StorageError:
+            if self._files.is_mounted:
+                self._file.fail_sync()
+            raise
+        self._file.sync()
+
+    def close(self) -> None:
+        self._is_open = False
+
+    def _check(self, action: str) -> None:
+        if not self._is_open:
+            raise self._files.error(action, self._name, errno.EBADF)
+        self._files.check(action, self._name)

@@ -1,0 +1,137 @@
+"""The verdict: how is this node, and what should be done about it, in one look.
+
+`HEALTHY`: quorate, a leader is known, nothing is wrong. `DEGRADED`: it works, and something should
+be looked at. `NOT QUORATE`: strong writes and linearizable reads are refused here. `FOUNDING`:
+there is no cluster yet. The first problem is the reason; each names the next command.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from muster import __version__
+from muster.runtime.host import HostState
+from muster_protocol.partition.quorum import Standing
+from muster_protocol.session.methods import Problem, StatusResult
+from muster_protocol.wire.membership import MemberState
+
+if TYPE_CHECKING:
+    from muster.node import Node
+
+VERDICTS = {
+    Standing.FOUNDING: "FOUNDING",
+    Standing.MINORITY: "NOT QUORATE",
+    Standing.ELECTING: "NOT QUORATE",
+}
+
+
+def status_of(node: Node) -> StatusResult:
+    """The answer to `muster status`."""
+    parts = node.parts
+    assert parts is not None
+    consistency, verdict = parts.agents.consistency, node.verdict()
+    problems = _problems(node)
+    standing = verdict.standing if consistency is not None else Standing.QUORATE
+    word = VERDICTS.get(standing, "DEGRADED" if problems else "HEALTHY")
+    members = node.members()
+    names = {member.id: member.name for member in members}
+    leader = consistency.leader() if consistency is not None else None
+    voter = consistency.voter if consistency is not None else None
+    supervised = parts.supervisor.statistics()
+    return StatusResult(
+        verdict=word,
+        reason=problems[0].what if problems else verdict.reason,
+        problems=problems,
+        node=parts.me,
+        name=node.name,
+        cluster=node.place.cluster,
+        label=node.config.cluster.label,
+        address=str(parts.address),
+        uptime_s=node.world.clock.now() - node.started_at,
+        build=__version__,
+        members_alive=sum(member.state is MemberState.ALIVE for member in members),
+        members_total=sum(member.state is not MemberState.LEFT for member in members),
+        voters_reachable=verdict.reachable,
+        voters_total=verdict.voters,
+        is_voter=voter is not None,
+        role=voter.core.role.name.lower() if voter is not None else "member",
+        leader=leader or "",
+        leader_name=names.get(leader, "") if leader else "",
+        term=voter.core.term if voter is not None else 0,
+        commit_index=voter.journal.commit_index if voter is not None else 0,
+        applied_index=voter.core.applied_index if voter is not None else 0,
+        standing=standing.value,
+        agents_running=sum(child.state is HostState.RUNNING for child in supervised),
+        agents_total=len(supervised),
+        keys=len(voter.replica.registry) if voter is not None else 0,
+    )
+
+
+def _problems(node: Node) -> list[Problem]:
+    """What is wrong, the worst first."""
+    return [
+        *_quorum_problems(node),
+        *_identity_problems(node),
+        *_agent_problems(node),
+        *_member_problems(node),
+    ]
+
+
+def _quorum_problems(node: Node) -> list[Problem]:
+    assert node.parts is not None
+    consistency, verdict = node.parts.agents.consistency, node.verdict()
+    if consistency is None:
+        return []
+    if verdict.standing is Standing.FOUNDING:
+        return [Problem(what=consistency.founding_hint(), next="muster members")]
+    if verdict.standing is Standing.MINORITY:
+        return [Problem(what=verdict.reason, next="muster partition")]
+    if verdict.standing is Standing.ELECTING:
+        return [Problem(what=verdict.reason, next="muster raft")]
+    return []
+
+
+def _identity_problems(node: Node) -> list[Problem]:
+    assert node.parts is not None
+    agents = node.parts.agents
+    if agents.failure is not None and agents.failure.swim.identity_conflict:
+        return [
+            Problem(
+                what="this node's id is alive elsewhere too: it does not vote",
+                next="stop one of the two, move its state directory away, start it again",
+            )
+        ]
+    return []
+
+
+def _agent_problems(node: Node) -> list[Problem]:
+    assert node.parts is not None
+    return [
+        Problem(
+            what=f"agent {child.name} is {child.state.value}: {child.last_error}",
+            next=f"muster agents unpark {child.name}"
+            if child.state is HostState.PARKED
+            else "muster agents",
+        )
+        for child in node.parts.supervisor.statistics()
+        if child.state in (HostState.PARKED, HostState.BACKING_OFF)
+    ]
+
+
+def _member_problems(node: Node) -> list[Problem]:
+    bad = (MemberState.SUSPECT, MemberState.FAILED, MemberState.STOPPED)
+    problems = [
+        Problem(what=f"{member.name} is {member.state.name.lower()}", next="muster members")
+        for member in node.members()
+        if member.state in bad
+    ]
+    names: dict[str, int] = {}
+    for member in node.members():
+        if member.state is not MemberState.LEFT:
+            names[member.name] = names.get(member.name, 0) + 1
+    problems += [
+        Problem(what=f"{count} members are called {name}", next="muster members")
+        for name, count in names.items()
+        if count > 1
+    ]
+    return problems
