@@ -4,7 +4,7 @@
    `DRAIN_S`, before a due deadline fires. A loop that was late has the answers to its probes in
    the socket buffer; firing the timer first would accuse the peer of the loop's own sin (found by
    kinship and, independently, in DAOS). So the sources are asked once more, without waiting, and
-   before that the scheduler goes round once: a pump may hold an event that it was just handed.
+   before that the scheduler goes round: a pump may hold an event that it was just handed.
 2. **Durable before sent.** Effects leave in the order in which the machine returned them. A
    `Persist` holds back what stands behind it until it is on the disk; the machine goes on
    meanwhile. When `OUTBOX_MAX` effects wait for the disk, the driver takes no more input. Without
@@ -41,6 +41,10 @@ DRAIN_S: Final = 0.020
 
 OUTBOX_MAX: Final = 4_096
 """Effects that may wait for one sync: a second of a busy node's output."""
+
+PUMP_ROUNDS: Final = 2
+"""Rounds of the scheduler before a deadline fires. In one round tasks run in random order: after
+the first everybody who is about to hand something to a pump has, after the second it is posted."""
 
 LAG_REPORT_S: Final = 0.1
 """A deadline that fires later than this is reported to the machine; LAN probes wait 0.5 s."""
@@ -219,7 +223,7 @@ class Driver:
         while len(self._outbox) >= OUTBOX_MAX:
             await self._clock.sleep(0.01)
         if self._inbox or self._is_due():
-            await self._clock.sleep(0)
+            await self._go_round()
         else:
             self._wake = trio.Event()
             deadline = self.machine.deadline
@@ -229,9 +233,14 @@ class Driver:
                 with self._clock.move_on_at(deadline):
                     await self._wake.wait()
                 if not self._wake.is_set():
-                    await self._clock.sleep(0)  # let a pump post what it was handed just now
+                    await self._go_round()
         while not self._resumed.is_set():
             await self._resumed.wait()
+
+    async def _go_round(self) -> None:
+        """Let the others run, so that pumps post what they were handed just now."""
+        for _ in range(PUMP_ROUNDS if self._is_due() else 1):
+            await self._clock.sleep(0)
 
     async def _pump(self, source: Source) -> None:
         while True:

@@ -34,7 +34,9 @@ from muster.agents.relay import SignalRelay
 from muster.config.compose import membership_config
 from muster.control import ControlServer, greeting
 from muster.handlers import Handlers
+from muster.http import HttpServer
 from muster.identity import load_or_create
+from muster.metrics import pages
 from muster.net.packets import PacketChannel
 from muster.net.peers import PeerStreams
 from muster.net.tls import PlainSecurity, StreamSecurity, TlsSecurity
@@ -44,7 +46,7 @@ from muster.runtime.executor import RecordFiles, Services
 from muster.runtime.supervisor import AgentSpec, Supervisor
 from muster.storage.superblock import read_superblock
 from muster_protocol.crypto.insecure import InsecureKeys
-from muster_protocol.crypto.keyring import Keyring
+from muster_protocol.crypto.keyring import KeyId, Keyring
 from muster_protocol.crypto.sealing import BOOT_SALT_BYTES, PacketSealer
 from muster_protocol.discovery.peers import RECORD_NAME as PEERS_RECORD
 from muster_protocol.discovery.peers import KnownPeers
@@ -55,7 +57,7 @@ from muster_protocol.membership.member import Member, MemberView
 from muster_protocol.membership.swim import Swim
 from muster_protocol.partition.quorum import PartitionWatch, Standing, Verdict
 from muster_protocol.signals.relay import Relay
-from muster_protocol.types import NO_CLUSTER, Address, ClusterId, NodeId
+from muster_protocol.types import NO_CLUSTER, Address, ClusterId, NodeId, Severity
 from muster_protocol.wire.hello import MAJOR_VERSION, MINOR_MAX, MINOR_MIN, Hello, Purpose
 from muster_protocol.wire.membership import MembershipMessage, MemberState, NodeMeta, decode_message
 
@@ -130,9 +132,9 @@ class Node:
         `serves_host` False: no control socket and no HTTP, which belong to a real host."""
         self.loaded = loaded
         self.config = loaded.config
-        self.world = world
+        self.world: World = world
         self.place = Place()
-        self.started_at = world.clock.now()
+        self.started_at: float = world.clock.now()
         self._keyring = keyring
         self._machine_id = machine_id
         self._log = log
@@ -140,6 +142,8 @@ class Node:
         self._stop_requested = trio.Event()
         self._is_leaving = False
         self._serves_host = serves_host
+        self._nursery: trio.Nursery | None = None
+        self._http_listener: StreamListener | None = None
         self.parts: Parts | None = None
         self.recorder = FlightRecorder(clock=world.clock, files=world.files, offload=world.offload)
 
@@ -160,6 +164,7 @@ class Node:
         """
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 self.parts = parts = await self._build()
                 if self.config.recorder.enabled:
                     nursery.start_soon(self.recorder.run)
@@ -167,6 +172,7 @@ class Node:
                 await nursery.start(parts.supervisor.run)
                 nursery.start_soon(self._keep_looking)
                 if self._serves_host:
+                    await self._start_http(nursery)
                     await self._start_control(nursery)
                 task_status.started()
                 await self._stop_requested.wait()
@@ -176,12 +182,42 @@ class Node:
             if self.parts is not None:
                 self.parts.channel.close()
                 self.parts.listener.close()
+            if self._http_listener is not None:
+                self._http_listener.close()
             self._trace.close()
 
     def request_stop(self, *, leave: bool = False) -> None:
         """End in order; with `leave`, the membership too."""
         self._is_leaving = self._is_leaving or leave
         self._stop_requested.set()
+
+    def reload(self, loaded: Loaded, keyring: Keyring | None) -> tuple[Notify, ...]:
+        """Take over what can change in a running node: the cluster's secrets. Says what changed
+        and what needs a restart."""
+        notices: list[Notify] = []
+        if keyring is not None and self._keyring is not None:
+            removed = [key for key in self._keyring.ids if key not in keyring.ids]
+            self._replace_keys(keyring, removed)
+            notices.append(
+                Notify("keys.replaced", fields={"keys": list(keyring.ids), "removed": removed})
+            )
+        was = {item.key: item.value for item in self.loaded.items}
+        changed = [item.key for item in loaded.items if was.get(item.key) != item.value]
+        if changed:
+            told = {"keys": changed, "hint": "restart this node to apply them"}
+            notices.append(Notify("config.needs.restart", Severity.WARNING, told))
+        return tuple(notices) or (Notify("config.unchanged"),)
+
+    def _replace_keys(self, keyring: Keyring, removed: list[KeyId]) -> None:
+        assert self.parts is not None
+        assert self._nursery is not None
+        self._keyring = keyring
+        self.parts.channel.sealer.replace_keys(keyring)
+        security = self.parts.streams.security
+        if isinstance(security, TlsSecurity):
+            security.replace_keyring(keyring)
+        for key in removed:
+            self._nursery.start_soon(self.parts.streams.close_key, key)
 
     async def _wind_down(self, parts: Parts) -> None:
         agents = parts.agents
@@ -273,10 +309,14 @@ class Node:
         if configured is not None:
             return configured
         if bound.host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
-            raise LocalError(
-                "node.advertise is not set and the host's own address could not be worked out: "
-                "set it to the address at which the other nodes reach this one"
-            )
+            towards = self.config.join_addresses[:1]
+            host = self.world.network.own_host(towards[0] if towards else None, bound.host)
+            if host is None:
+                raise LocalError(
+                    "node.advertise is not set and the host's own address could not be worked out:"
+                    " set it to the address at which the other nodes reach this one"
+                )
+            return Address(host, bound.port)
         return bound
 
     def _stream_security(self, me: NodeId) -> StreamSecurity:
@@ -313,6 +353,14 @@ class Node:
             notify=lambda notice: self._log("control", notice),
         )
         await nursery.start(server.run)
+
+    async def _start_http(self, nursery: trio.Nursery) -> None:
+        address = self.config.http_address
+        if address is None:
+            return
+        self._http_listener = await self.world.network.listen(address)
+        server = HttpServer(clock=self.world.clock, pages=pages(self))
+        nursery.start_soon(server.run, self._http_listener)
 
     # --- what the parts ask of each other -----------------------------------------------------
 

@@ -7,6 +7,7 @@ is then damaged, cut, joined or given other insides.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import msgspec
@@ -137,7 +138,7 @@ def test_absurd_nesting_is_survived(depth: int, opener: bytes) -> None:
 
 
 def frames_of(pieces: list[bytes]) -> tuple[list[bytes], str, bool]:
-    """What a decoder makes of `pieces`: frames, the cause that ended it, and whether it is clean."""
+    """What a decoder makes of `pieces`: frames, the cause that ended it, whether it is clean."""
     decoder, frames = FrameDecoder(bytes_max=100), list[bytes]()
     try:
         for piece in pieces:
@@ -162,7 +163,7 @@ payloads = st.lists(st.binary(min_size=1, max_size=100), max_size=5)
 def test_framing_is_the_same_however_the_bytes_are_cut(data: bytes, cuts: list[int]) -> None:
     at_once = frames_of([data])
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    in_pieces = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    in_pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
     assert frames_of(in_pieces) == at_once
     assert frames_of([data[index : index + 1] for index in range(len(data))]) == at_once
 

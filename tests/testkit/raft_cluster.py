@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import trio
-from muster.sim.disk import SimDisk
 
 from muster.agents.consistency.raft.core import Propose, RaftCore
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
+from muster.sim.disk import SimDisk
 from muster.storage.journal import Journal, create_journal, open_journal
 from muster.storage.superblock import Superblock
 from muster_protocol.effects import DeadlineReached, Effect, Notify
@@ -101,6 +101,12 @@ class RaftCluster:
         self.now = instant
         return condition is not None and condition()
 
+    def stop_timers(self, *actions: Callable[..., None]) -> None:
+        """These actions are not done any more."""
+        kept = [item for item in self._heap if item[2] not in actions]
+        self._heap = kept
+        heapq.heapify(self._heap)
+
     # --- nodes ------------------------------------------------------------------------------
 
     def leaders(self) -> list[Node]:
@@ -174,7 +180,7 @@ class RaftCluster:
             apply=apply,
         )
         life = old.life + 1 if old else 0
-        self.nodes[node_id] = Node(node_id, files, core, journal, life=life, applied=applied)
+        self.nodes[node_id] = Node(node_id, disk, core, journal, life=life, applied=applied)
         for other in self.ids:
             if other in self.nodes and other != node_id:
                 self._connect(node_id, other)

@@ -23,7 +23,6 @@ from muster.client import calls
 from muster.client.calls import RETRY_MAX_S, RETRY_MIN_S, TIMEOUT_S, Call, Identity
 from muster.client.errors import Unreachable, error_of
 from muster.config.paths import client_socket
-from muster_protocol.errors import MusterError
 from muster_protocol.session.machine import ClientSession, to_bytes
 from muster_protocol.session.messages import (
     End,
@@ -118,9 +117,7 @@ class Client:
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, RETRY_MAX_S)
 
-    def stream(
-        self, method: str, params: Params | None = None, /, **fields: Any
-    ) -> Iterator[Any]:
+    def stream(self, method: str, params: Params | None = None, /, **fields: Any) -> Iterator[Any]:
         """The items of a method that streams, on a connection of its own, which closing the
         iterator closes. The time-out holds until the daemon has said hello; items come when they
         come. Errors: as `call`; a lost connection is Unreachable."""
@@ -139,7 +136,7 @@ class Client:
         except _Lost:
             raise Unreachable(f"the daemon at {self.path} closed the connection") from None
         except _TimeUp:
-            raise Call(method, params).out_of_time(self._timeout_s) from None
+            raise calls.no_answer(self._timeout_s) from None
         finally:
             if connection is not None:
                 connection.close()
@@ -154,8 +151,7 @@ class Client:
             self._connection = _Connection(self.path, self._name, deadline)
         connection = self._connection
         request_id = connection.next_request_id()
-        call.sent()
-        connection.send(to_bytes(calls.renumbered(call.request, request_id)), deadline)
+        connection.send(call.sending(request_id), deadline)
         while True:
             message = connection.receive(deadline)
             if isinstance(message, Failure) and message.id == 0:
@@ -177,6 +173,9 @@ class _Connection:
             self._connect(path, deadline)
             self.send(calls.hello(name), deadline)
             self.server = calls.greeted(self.receive(deadline))
+        except _Lost:
+            self.close()
+            raise calls.turned_away(path) from None
         except BaseException:
             self.close()
             raise
@@ -229,6 +228,3 @@ def _left_s(deadline: float) -> float:
     if left <= 0:
         raise _TimeUp
     return left
-
-
-__all__ = ["Client", "MusterError"]

@@ -25,7 +25,6 @@ import msgspec
 
 from muster.client.errors import (
     Incompatible,
-    RequestError,
     SocketForbidden,
     TimedOut,
     Unknown,
@@ -113,9 +112,10 @@ class Call:
         """False for commands."""
         return self._is_read or isinstance(self._params, KvChangeParams)
 
-    def sent(self) -> None:
-        """From here on the daemon may have seen this attempt."""
+    def sending(self, request_id: int) -> bytes:
+        """What to send; from here on the daemon may have seen this attempt."""
         self._in_flight = True
+        return to_bytes(Request(request_id, self.request.method, self.request.params))
 
     def replied(self, reply: Reply) -> Any:
         """The result. Errors: RemoteError if it is not what the method gives."""
@@ -148,9 +148,7 @@ class Call:
         """No time is left for another attempt, or for this one."""
         if self._in_doubt or (self._in_flight and not self._is_read):
             return self._unknown(f"no final answer within {timeout_s:g} s")
-        return TimedOut(
-            f"no answer within {timeout_s:g} s", "is the daemon busy? --timeout waits longer"
-        )
+        return no_answer(timeout_s)
 
     def _unknown(self, what: str) -> Unknown:
         message = f"{what}: whether it took effect is unknown"
@@ -246,22 +244,20 @@ def unreachable(path: str, error: OSError) -> Unreachable:
     )
 
 
+def turned_away(path: str) -> Unreachable:
+    """The daemon closed the connection without a word: it is stopping, or has too many."""
+    return Unreachable(f"the daemon at {path} closed the connection at once", "try again")
+
+
+def no_answer(timeout_s: float) -> TimedOut:
+    """Silence, and nothing that could have changed."""
+    return TimedOut(
+        f"no answer within {timeout_s:g} s", "is the daemon busy? --timeout waits longer"
+    )
+
+
 def _defaults(kind: type[Params]) -> dict[str, Any]:
     """Field -> default, for fields that have one: msgspec keeps them right-aligned."""
     values = kind.__struct_defaults__
     names = kind.__struct_fields__[len(kind.__struct_fields__) - len(values) :]
     return {n: v for n, v in zip(names, values, strict=True) if v is not msgspec.NODEFAULT}
-
-
-__all__ = [
-    "Call",
-    "Identity",
-    "RequestError",
-    "build_request",
-    "greeted",
-    "hello",
-    "messages",
-    "parameters",
-    "typed",
-    "unreachable",
-]

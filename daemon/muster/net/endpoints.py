@@ -79,3 +79,7 @@ class Network(Protocol):
 
     async def dial(self, to: Address) -> ByteStream:
         """A stream to `to`. OSError when it cannot be reached; the caller bounds the time."""
+
+    def own_host(self, towards: Address | None, bound: str) -> str | None:
+        """The host's address from which it would send to `towards` (or to anywhere), of the family
+        of the wildcard `bound`; None where there is no such route. Sends nothing."""

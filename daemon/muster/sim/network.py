@@ -213,6 +213,9 @@ class SimNetwork:
             raise
         return ours
 
+    def own_host(self, towards: Address | None, bound: str) -> str | None:  # noqa: ARG002
+        return self.ip
+
     def kill(self) -> None:
         """The process is gone: ports are free, streams are reset, waiting tasks get errors."""
         for endpoint in list(self.packets.values()):

@@ -131,6 +131,7 @@ class RaftGuard:
         self._held: collections.deque[tuple[int, tuple[Effect, ...]]] = collections.deque()
         self._owed: tuple[NodeId, int, int] | None = None
         self._installing: Manifest | None = None
+        self._is_handing_over = False
         self._heartbeat_at = now
         self._dropped: dict[str, int] = {}
         self._campaigns = self._elections_won = self._pre_vote_rounds = 0
@@ -247,6 +248,7 @@ class RaftGuard:
 
     def _on_role_changed(self, event: RoleChanged, now: float) -> Effects:
         was, self.role = self.role, event.role
+        self._is_handing_over = False
         shut = ShutGate(tuple(self._peers))
         if event.role is Role.LEADER:
             self._elections_won += 1
@@ -376,16 +378,18 @@ class RaftGuard:
 
     def _on_transfer(self, event: TransferLeadership, now: float) -> Effects:
         del event, now
-        if self.role is not Role.LEADER:
+        self._is_handing_over = self.role is Role.LEADER
+        return self._hand_over()
+
+    def _hand_over(self) -> Effects:
+        """Tell the first follower that has everything to campaign; later, if none has it yet."""
+        if not self._is_handing_over:
             return ()
-        ready = [
-            peer
-            for peer in self.connected()
-            if self._peers[peer].acknowledged == self._log.last_index
-        ]
-        if not ready:
-            return ()
-        return (SendFrame(ready[0], TimeoutNow(self._log.current_term)),)
+        for peer in self.connected():
+            if self._peers[peer].acknowledged == self._log.last_index:
+                self._is_handing_over = False
+                return (SendFrame(peer, TimeoutNow(self._log.current_term)),)
+        return ()
 
     def _on_suspend(self, event: SuspendVoting, now: float) -> Effects:
         del now
@@ -454,7 +458,7 @@ class RaftGuard:
             state.acknowledged = max(state.acknowledged, frame.next_index - 1)
         # A follower that has to be sent something again should not wait for the next heartbeat.
         flush = (TickEngine(flush=True),) if frame.reset else ()
-        return (Deliver(peer, self._clamped_ack(frame)), *flush)
+        return (Deliver(peer, self._clamped_ack(frame)), *flush, *self._hand_over())
 
     def _clamped_ack(self, frame: Ack) -> Mapping[str, Any]:
         """The engine counts itself as holding its whole log, so followers may not be counted

@@ -314,7 +314,7 @@ async def test_a_disk_that_fails_ends_the_driver(
 
     driver = a_driver(Script(answer=lambda event, now: (Persist("r", b""),)), persist=fail)
     driver.post("go")
-    with trio.testing.RaisesGroup(OSError):
+    with pytest.RaisesGroup(OSError):
         await driver.run()
 
 
@@ -326,7 +326,7 @@ async def test_a_machine_that_raises_ends_the_driver(
 
     driver = a_driver(Script(answer=fail))
     driver.post("go")
-    with trio.testing.RaisesGroup(ZeroDivisionError):
+    with pytest.RaisesGroup(ZeroDivisionError):
         await driver.run()
 
 

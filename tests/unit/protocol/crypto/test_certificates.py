@@ -82,7 +82,7 @@ def test_leaf_of_another_label_names_no_node_of_ours() -> None:
     assert caught.value.cause == "certificate"
 
 
-@pytest.mark.parametrize("node", ["", "short", "G" * 32, NODE + "0", NODE[:-1] + "\n"])
+@pytest.mark.parametrize("node", ["x", "short", "G" * 32, NODE + "0", NODE[:-1] + "\n"])
 def test_leaf_with_an_improper_node_id_is_refused(node: str) -> None:
     with pytest.raises(RemoteError, match="no proper node id"):
         peer_identity(der(leaf(node=node)), label="lab")
@@ -97,8 +97,8 @@ def plain_certificate(*names: x509.GeneralName) -> bytes:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(datetime.datetime(2000, 1, 1))  # noqa: DTZ001
-        .not_valid_after(datetime.datetime(2100, 1, 1))  # noqa: DTZ001
+        .not_valid_before(datetime.datetime(2000, 1, 1))
+        .not_valid_after(datetime.datetime(2100, 1, 1))
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
