@@ -6,6 +6,7 @@ must name a loopback address, so that no page in a browser can read it by a rebo
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +23,6 @@ REQUEST_S: Final = 10.0
 REQUEST_BYTES_MAX: Final = 16 * 1024
 CONNECTIONS_MAX: Final = 64
 """A scraper and some probes; more is somebody's mistake."""
-
-HOSTS: Final = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class HttpServer:
 
     def _respond(self, request: h11.Request) -> Page:
         host = dict(request.headers).get(b"host", b"").decode("ascii", errors="replace")
-        if host.rsplit(":", 1)[0] not in HOSTS and host not in HOSTS:
+        if not _is_own_host(host):
             return json_page(421, {"error": "this listener is for its own host"})
         if request.method != b"GET":
             return json_page(405, {"error": "read-only"})
@@ -121,3 +120,14 @@ class HttpServer:
         if page is None:
             return json_page(404, {"error": "no such page", "pages": list(self._pages)})
         return page()
+
+
+def _is_own_host(host: str) -> bool:
+    """Does a Host header name a loopback address, or localhost?"""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -13,6 +13,7 @@ leaves nothing behind; on a unix socket a connection costs less than what it is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -187,10 +188,9 @@ class _Connection:
         self._received: list[FromServer] = []
 
     async def send(self, data: bytes) -> None:
-        try:
+        # If it broke, the daemon may have said why before it closed: that is read next.
+        with contextlib.suppress(trio.BrokenResourceError):
             await self._stream.send_all(data)
-        except trio.BrokenResourceError:
-            pass  # the daemon may have said why before it closed: that is read next
 
     async def receive(self) -> FromServer:
         while not self._received:

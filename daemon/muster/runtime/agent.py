@@ -142,7 +142,8 @@ class Agent:
         raise UnknownEvent(f"agent {self.name} has no use for a {type(event).__name__}")
 
     def handle_request(self, asked: Asked, *, now: float) -> tuple[Effect, ...]:  # noqa: ARG002
-        """A command that is no `Invoke`; answered by `Reply` or `Fail`, now or later."""
+        """A command that is no `Invoke`; answered by `Reply` or `Fail`, now or later. Raising a
+        refusal (`Refused`, `UsageError`) is an answer, too; nothing may have changed then."""
         kind = type(asked.command).__name__
         return (Fail(asked.request, UsageError(f"agent {self.name} does not know {kind}")),)
 
@@ -252,10 +253,10 @@ class Agent:
 
     def _on_asked(self, asked: Asked, now: float) -> tuple[Effect, ...]:
         command = asked.command
-        if not isinstance(command, Invoke):
-            return self.handle_request(asked, now=now)
         context = self.context(asked, now, request=asked.request)
         try:
+            if not isinstance(command, Invoke):
+                return self.handle_request(asked, now=now)
             effects = self._run(self.action(command.action), command.params, context, strict=True)
         except (Refused, UsageError) as error:
             return (Fail(asked.request, error),)

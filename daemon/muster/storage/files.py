@@ -15,9 +15,11 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from muster_protocol.errors import LocalError, StorageError
+
+LOCK_NAME: Final = "lock"
 
 
 class AppendFile(Protocol):
@@ -43,7 +45,7 @@ class Files(Protocol):
         """The name as an operator can find it (a full path)."""
 
     def names(self) -> list[str]:
-        """All files, sorted."""
+        """All files, sorted; the lock is none of them."""
 
     def read(self, name: str) -> bytes | None:
         """The whole content, or None where there is no such file."""
@@ -107,6 +109,8 @@ class _DiskAppendFile:
 
     def sync(self) -> None:
         with _as_storage_error(self._path, "sync"):
+            if self._fd < 0:  # os.fdatasync would raise ValueError
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             os.fdatasync(self._fd)
 
     def close(self) -> None:
@@ -126,7 +130,7 @@ class DiskFiles:
         self.directory = directory
         with _as_storage_error(directory, "use"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock_path = directory / "lock"
+            lock_path = directory / LOCK_NAME
             self._lock_fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,7 +151,8 @@ class DiskFiles:
 
     def names(self) -> list[str]:
         with _as_storage_error(self.directory, "list"):
-            return sorted(entry.name for entry in os.scandir(self.directory) if entry.is_file())
+            names = [entry.name for entry in os.scandir(self.directory) if entry.is_file()]
+        return sorted(name for name in names if name != LOCK_NAME)
 
     def read(self, name: str) -> bytes | None:
         path = self.directory / name

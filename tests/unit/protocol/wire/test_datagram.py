@@ -28,7 +28,7 @@ class Said(msgspec.Struct, frozen=True, array_like=True, tag=1):
     text: str
 
 
-_SAID = Decoder(Said)
+_SAID: Decoder[Said] = Decoder(Said)
 
 
 def decode_said(raw: msgspec.Raw) -> Said:
