@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from muster.cli.local_cluster import LocalCluster
 
 _NUMBERS = itertools.count(1)

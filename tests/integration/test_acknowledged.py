@@ -1,12 +1,14 @@
-"""What one node acknowledged, every node reads: after kills, a full restart, and a paused leader."""
+"""What one node acknowledged, every node reads: after kills, a full restart, a paused leader."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 
 import pytest
+
 from muster.cli.local_cluster import LocalCluster, LocalNode, wait_for
 from muster.client.errors import RequestError
 from muster_protocol.errors import MusterError
@@ -79,10 +81,8 @@ def test_a_leader_that_was_paused_never_answers_with_an_old_value(cluster: Local
     answers: list[bytes] = []
 
     def answered() -> bool:
-        try:
+        with contextlib.suppress(RequestError):  # not quorate yet: no answer is no old answer
             answers.append(get(leader, "k", timeout_s=5.0))
-        except MusterError as error:
-            assert isinstance(error, RequestError), error
         return len(answers) >= 5
 
     wait_for(answered, 20.0, "the resumed node does not answer")

@@ -29,7 +29,10 @@ def _without_bytes(value: Any) -> Any:
     if isinstance(value, dict):
         return dict(_field(name, field) for name, field in value.items())
     if isinstance(value, list | tuple):
-        return [_text(item) or "" if isinstance(item, bytes) else _without_bytes(item) for item in value]
+        return [_without_bytes(item) for item in value]
+    if isinstance(value, bytes):
+        text = _text(value)
+        return _base64(value) if text is None else text
     return value
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from typing import Any, NoReturn
 
 from muster_protocol.errors import UsageError
 
 VALUE_OPTIONS = ("--socket", "--timeout")
 """The global options that take a value."""
-
-EXITS = "Exit codes: `muster --help`."
 
 
 class Misused(UsageError):
@@ -32,7 +31,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, summary: str = "", examples: str = "", **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         kwargs.setdefault("description", summary)
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
         self.examples = examples
 
     def format_help(self) -> str:
@@ -44,7 +44,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Instead of printing and leaving. Errors: Misused."""
-        raise Misused(message, f"{self.prog} --help")
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if choice is None:
+            raise Misused(message, f"{self.prog} --help")
+        import difflib
+
+        choices = re.findall(r"'([^']*)'", choice[2])
+        close = difflib.get_close_matches(choice[1], choices, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(choices)}"
+        raise Misused(f"{self.prog}: {choice[1]!r} is not understood", hint)
 
 
 class Verbs:

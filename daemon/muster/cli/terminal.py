@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, TextIO
 
 ANSI = {"good": "32", "warn": "33", "bad": "31", "dim": "2", "bold": "1"}
 RICH = {"good": "green", "warn": "yellow", "bad": "red", "dim": "dim", "bold": "bold"}
@@ -89,13 +89,17 @@ class Terminal:
     def write_bytes(self, data: bytes) -> None:
         """A value as it is."""
         self._stdout.flush()
-        buffer = cast("BinaryIO", self._stdout.buffer)  # type: ignore[attr-defined, unused-ignore]
-        buffer.write(data)
-        buffer.flush()
+        self._stdout.buffer.write(data)
+        self._stdout.buffer.flush()
 
     def note(self, text: str) -> None:
         """A line beside the output, for people."""
         self._stderr.write(f"muster: {clean(text)}\n")
+        self._stderr.flush()
+
+    def ask(self, question: str) -> None:
+        """A question; the answer is read by whoever asks."""
+        self._stderr.write(clean(question))
         self._stderr.flush()
 
     def error(self, message: str, hint: str = "") -> None:

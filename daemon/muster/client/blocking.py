@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import TracebackType
 from typing import Any
 
@@ -117,7 +117,9 @@ class Client:
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, RETRY_MAX_S)
 
-    def stream(self, method: str, params: Params | None = None, /, **fields: Any) -> Iterator[Any]:
+    def stream(
+        self, method: str, params: Params | None = None, /, **fields: Any
+    ) -> Generator[Any, None, None]:
         """The items of a method that streams, on a connection of its own, which closing the
         iterator closes. The time-out holds until the daemon has said hello; items come when they
         come. Errors: as `call`; a lost connection is Unreachable."""

@@ -48,8 +48,8 @@ from muster_protocol.session.messages import (
 from muster_protocol.session.methods import METHODS, KvChangeParams, Params, Result
 
 TIMEOUT_S: Final = 15.0
-"""For a whole call with its retries. Longer than the 10 s for which a daemon waits for the quorum: its
-answer knows more than our silence."""
+"""For a whole call with its retries. Longer than the 10 s for which a daemon waits for the quorum:
+its answer knows more than our silence."""
 
 RETRY_MIN_S: Final = 0.05
 RETRY_MAX_S: Final = 1.0

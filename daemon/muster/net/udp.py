@@ -8,6 +8,10 @@ A send can fail for a packet that went out *earlier*: after a refusal by X, the 
 may raise ECONNREFUSED, and Y's packet is not sent. The error says nothing of Y and is consumed by
 raising it, so the send is repeated, once. All other errors are counted by name: to the protocols
 above, a packet that was not sent is a packet that was lost.
+
+Linux tells an unconnected socket of such refusals only if it asks for them (IP_RECVERR), which is
+evidence that a process died: `on_refused` asks. *Who* refused stands in the error queue and nowhere
+else. Reading the queue is also what keeps the socket from being "ready" for ever.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +36,15 @@ RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """Asked of the kernel, which may grant less (net.core.rmem_max): a second of gossip of a large
 cluster while the loop is stalled."""
 
+_RECVERR: Final = {
+    socket.AF_INET: (socket.IPPROTO_IP, 11),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 25),
+}
+"""IP_RECVERR and IPV6_RECVERR of linux/in.h, for which Python 3.11 has no names."""
+
+_ERRNO: Final = struct.Struct("=I")
+"""The first field of `struct sock_extended_err` (linux/errqueue.h)."""
+
 
 @dataclass(frozen=True, slots=True)
 class UdpStatistics:
@@ -43,9 +58,19 @@ class UdpStatistics:
 class UdpEndpoint:
     """A `PacketEndpoint` on a UDP socket. IPv6 sockets are IPv6 only: bind both for both."""
 
-    def __init__(self, bind: Address) -> None:
-        """Errors: LocalError, one line, when the address cannot be had."""
+    def __init__(
+        self, bind: Address, *, on_refused: Callable[[Address], None] | None = None
+    ) -> None:
+        """`on_refused` hears of addresses whose host said that nobody listens there. A firewall
+        or a liar can say so too: a reason to look, never a proof.
+
+        Errors: LocalError, one line, when the address cannot be had.
+        """
         self._socket = _bound_socket(bind)
+        self._on_refused = on_refused
+        if on_refused is not None:
+            level, option = _RECVERR[self._socket.family]
+            self._socket.setsockopt(level, option, 1)
         host, port = self._socket.getsockname()[:2]
         self._address = Address(host, port)
         self._sent = self._received = 0
@@ -80,9 +105,11 @@ class UdpEndpoint:
         try:
             data, source = self._socket.recvfrom(RECEIVE_BYTES_MAX)
         except BlockingIOError:
+            self._read_error_queue()
             return None
-        except ConnectionRefusedError:
-            return None  # of a packet sent earlier; the caller's next wait sees what else is there
+        except OSError:  # of a packet sent earlier; whose, says the error queue
+            self._read_error_queue()
+            return None
         self._received += 1
         return data, Address(source[0], source[1])
 
@@ -93,6 +120,20 @@ class UdpEndpoint:
 
     def statistics(self) -> UdpStatistics:
         return UdpStatistics(self._sent, self._received, tuple(sorted(self._send_errors.items())))
+
+    def _read_error_queue(self) -> None:
+        if self._on_refused is None:
+            return
+        while True:
+            try:
+                _, control, _, target = self._socket.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+            except OSError:
+                return  # empty
+            for level, kind, data in control:
+                if (level, kind) == _RECVERR[self._socket.family]:
+                    (error,) = _ERRNO.unpack_from(data)
+                    if error == errno.ECONNREFUSED:
+                        self._on_refused(Address(target[0], target[1]))
 
     @property
     def _is_closed(self) -> bool:

@@ -278,16 +278,20 @@ class AgentHost:
             raise UsageError(f"agent {self.name} is {self.state}, it cannot be quiesced")
         self.state = HostState.QUIESCING
         self._driver.pause()
-        while self._actions_running and not self._ended.is_set():
-            if self._actions_ended.is_set():
-                self._actions_ended = trio.Event()
-            await self._actions_ended.wait()
-        await self._driver.wait_flushed()
+        while self._is_busy() and not self._ended.is_set():
+            await self._driver.wait_flushed()  # behind a record there may be one more action
+            if self._actions_running:
+                if self._actions_ended.is_set():
+                    self._actions_ended = trio.Event()
+                await self._actions_ended.wait()
         if self._ended.is_set():
             raise OutcomeUnknown(f"agent {self.name} ended while it was quiescing")
         if self.state is HostState.RUNNING:
             raise Refused("resumed", f"agent {self.name} was resumed while it was quiescing")
         self.state = HostState.QUIESCED
+
+    def _is_busy(self) -> bool:
+        return self._actions_running > 0 or self._driver.statistics().outbox_length > 0
 
     def resume(self) -> None:
         """Go on. Errors: UsageError when the agent is not quiesced."""

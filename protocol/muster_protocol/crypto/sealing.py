@@ -414,16 +414,17 @@ class PacketSealer:
             raise RemoteError("replayed", "an answer to no challenge of ours")
         for entry in [entry for entry in self._candidates if entry[0] == header.sender]:
             del self._candidates[entry]
-        self._peers[header.sender] = _Peer(candidate.boot, ReplayWindow(header.counter))
+        peer = _Peer(candidate.boot, ReplayWindow(header.counter))
+        self._peers[header.sender] = peer
         self._peers.move_to_end(header.sender)
         if len(self._peers) > PEERS_MAX:
             self._peers.popitem(last=False)
-        recent_from = header.counter - proof.recent
-        fresh = [
-            candidate.held[counter]
-            for counter in sorted(candidate.held)
-            if recent_from <= counter < header.counter
-        ]
+        fresh: list[Delivery] = []
+        for counter in sorted(candidate.held):
+            if counter > header.counter:
+                peer.window.accept(counter)  # it overtook the answer on its way
+            if counter >= header.counter - proof.recent:
+                fresh.append(candidate.held[counter])
         self._held_dropped += len(candidate.held) - len(fresh)
         replies = self._answer(header, proof.nonce, _NONE, delivery.source, now)
         return Opened(delivered=tuple(fresh), replies=replies)

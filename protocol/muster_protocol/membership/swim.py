@@ -21,15 +21,17 @@ accuses through `rumours`. `Swim` takes the events, gives each part what is its 
 to be woken. What one part left for another (`Aftermath`) is settled after each event.
 
 **Phases.** A node is alive until it is told to stop or to leave. It then says so under its present
-incarnation, asks nothing any more, still answers, and goes on telling for `farewell_s` at most. Then
-`has_departed` is true, and the process may end. A stopped member keeps its place: it is shown as
-stopped, is neither probed nor forgotten, and is back with its next `Alive`, whose incarnation is
+incarnation, asks nothing any more, still answers, and goes on telling for `farewell_s` at most.
+Then `has_departed` is true, and the process may end. A stopped member keeps its place: it is shown
+as stopped, is neither probed nor forgotten, and is back with its next `Alive`, whose incarnation is
 higher because it is told at once what it has to supersede. How long its absence may last before
 anybody acts on it is decided elsewhere, from `since`. Failed and left members are forgotten after
 `forget_failed_s` and `forget_left_s`.
 
-**Figures** (tests/simulation, LAN defaults, 1 ms network). SIGKILL to failed on all others: see
-`suspicion` for what shortens it. Idle: one ping and one ack per node and second.
+**Figures** (tests/testkit/swim_cluster.py, LAN defaults, 1 ms network; until *all* others say
+failed). SIGKILL, three nodes: median 2.2 s, worst of forty 3.4; fifty nodes: 2.3 s. Power cut, three
+nodes: 4.7 s, worst 5.9; fifty: 6.7 s. Idle: 2.0 packets and 250 bytes per node and second at three
+and at fifty nodes.
 """
 
 from __future__ import annotations

@@ -61,24 +61,207 @@ def lan() -> Lan:
     return Lan()
 
 
-async def test_message_arrives_on_first_contact_both_ways(
+Channel = PacketChannel[list[Any]]
+Arrived = list[Inbound[list[Any]]]
+
+
+async def listen(channel: Channel, arrived: Arrived) -> None:
+    """A channel answers challenges while somebody waits for its next message."""
+    while True:
+        arrived.append(await channel.next())
+
+
+async def settle() -> None:
+    """Let everything that is under way arrive."""
+    await TrioClock().sleep(0.1)
+
+
+async def test_messages_arrive_on_first_contact_both_ways(
+    lan: Lan, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    a, b = await lan.channel("a"), await lan.channel("b")
+    at_a: Arrived = []
+    nursery.start_soon(listen, a, at_a)
+    assert a.send(b.address, [["said", "hello"]], None)
+    inbound = await b.next()
+    assert inbound == Inbound(NodeId("a" * 32), a.address, (["said", "hello"],), False)
+    assert b.send(a.address, [["said", "back"], ["said", "more"]], inbound.sender)
+    await settle()
+    b.next_nowait()
+    await settle()
+    assert [one.messages for one in at_a] == [(["said", "back"], ["said", "more"])]
+    assert at_a[0].is_bound
+    assert lan.told == []
+
+
+async def test_next_nowait_is_none_until_something_is_there(
+    lan: Lan, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    a, b = await lan.channel("a"), await lan.channel("b")
+    nursery.start_soon(listen, a, [])
+    assert b.next_nowait() is None
+    a.send(b.address, [["said", 1]], NodeId("b" * 32))
+    await settle()
+    assert b.next_nowait() is None, "held: the challenge went out"
+    await settle()
+    inbound = b.next_nowait()
+    assert inbound is not None
+    assert inbound.messages == (["said", 1],)
+
+
+async def test_statistics_count_packets_and_refusals_by_cause(
     lan: Lan, autojump_clock: MockClock
 ) -> None:
     a, b = await lan.channel("a"), await lan.channel("b")
-    assert a.send(b.address, [["said", "hello"]], None)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_answer_challenges, a)
-        inbound = await b.next()
-        assert inbound == Inbound(NodeId("a" * 32), a.address, (["said", "hello"],), False)
-        b.send(a.address, [["said", "back"]], inbound.sender)
-        while not (got := _answer_challenges.got):  # type: ignore[attr-defined]
-            await trio.sleep(0.001)
-        nursery.cancel_scope.cancel()
-    assert got == [Inbound(NodeId("b" * 32), b.address, (["said", "back"],), True)]
+    stranger = await lan.channel("c", Keyring([b"o" * 32], label="lab"))
+    for _ in range(3):
+        stranger.send(b.address, [["said", 1]], None)
+    a._endpoint.send_nowait(b"noise", b.address)
+    a._endpoint.send_nowait(b"", b.address)
+    await settle()
+    assert b.next_nowait() is None
+    statistics = b.statistics()
+    assert statistics.refused == (("foreign-key", 3), ("truncated", 1), ("version", 1))
+    assert (statistics.packets_received, statistics.packets_sent) == (5, 0)
+    assert sorted(line.fields["cause"] for line in lan.told) == [
+        "foreign-key",
+        "truncated",
+        "version",
+    ]
+    assert stranger.statistics().packets_sent == 3
+    assert stranger.statistics().bytes_sent == statistics.bytes_received - len(b"noise")
 
 
-async def _answer_challenges(channel: PacketChannel[list[Any]]) -> None:
-    """A channel answers challenges while somebody waits for its next message."""
-    _answer_challenges.got = []  # type: ignore[attr-defined]
-    while True:
-        _answer_challenges.got.append(await channel.next())  # type: ignore[attr-defined]
+async def established(lan: Lan, nursery: trio.Nursery) -> tuple[Channel, Channel, Arrived]:
+    a, b = await lan.channel("a"), await lan.channel("b")
+    arrived: Arrived = []
+    nursery.start_soon(listen, a, [])
+    nursery.start_soon(listen, b, arrived)
+    a.send(b.address, [["said", "first"]], NodeId("b" * 32))
+    await settle()
+    assert len(arrived) == 1
+    return a, b, arrived
+
+
+async def test_packet_of_another_cluster_is_refused_and_of_a_newcomer_is_not(
+    lan: Lan, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    a, b, arrived = await established(lan, nursery)
+    lan.clusters["b"] = ClusterId("1" * 32)
+    a.send(b.address, [["said", "from none"]], NodeId("b" * 32))
+    lan.clusters["a"] = ClusterId("2" * 32)
+    a.send(b.address, [["said", "from another"]], NodeId("b" * 32))
+    await settle()
+    assert [one.messages[0][1] for one in arrived] == ["first", "from none"]
+    assert b.statistics().refused == (("foreign-cluster", 1),)
+
+
+async def test_unknown_messages_are_skipped_and_counted(
+    lan: Lan, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    a, b, arrived = await established(lan, nursery)
+    a.send(b.address, [["new", 1], ["said", 2], ["newer"]], NodeId("b" * 32))
+    a.send(b.address, [["new", 3]], NodeId("b" * 32))
+    await settle()
+    assert [one.messages for one in arrived[1:]] == [(["said", 2],)]
+    assert b.statistics().messages_skipped == 3
+    assert b.statistics().refused == ()
+
+
+async def test_authentic_body_that_is_garbage_is_refused(
+    lan: Lan, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    a, b, arrived = await established(lan, nursery)
+    now = TrioClock().now()
+    for body in (b"\xc1", encode(["x"])):
+        a._endpoint.send_nowait(a.sealer.seal(body, NodeId("b" * 32), now=now), b.address)
+    await settle()
+    assert len(arrived) == 1
+    assert b.statistics().refused == (("garbage", 2),)
+
+
+async def test_channel_renews_its_boot_when_the_counter_is_used_up(
+    lan: Lan, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    a, b, arrived = await established(lan, nursery)
+    salt = a.sealer.boot_salt
+    a.sealer._counter = COUNTER_MAX - 1
+    for number in range(3):
+        assert a.send(b.address, [["said", number]], NodeId("b" * 32))
+    await settle()
+    assert a.sealer.boot_salt != salt
+    assert sorted(one.messages[0][1] for one in arrived[1:]) == [0, 1, 2]
+
+
+async def test_flood_of_refused_packets_does_not_hold_next_nowait(
+    lan: Lan, autojump_clock: MockClock
+) -> None:
+    a, b = await lan.channel("a"), await lan.channel("b")
+    for _ in range(REFUSED_PER_LOOK_MAX + 10):
+        a._endpoint.send_nowait(b"noise", b.address)
+    await settle()
+    assert b.next_nowait() is None
+    assert b.statistics().packets_received == REFUSED_PER_LOOK_MAX
+    assert b.next_nowait() is None
+    assert b.statistics().packets_received == REFUSED_PER_LOOK_MAX + 10
+
+
+async def test_packet_that_cannot_be_handed_over_is_counted(
+    lan: Lan, autojump_clock: MockClock
+) -> None:
+    a = await lan.channel("a")
+    a._endpoint = Unplugged(a.address)
+    assert not a.send(a.address, [["said", 1]], None)
+    assert (a.statistics().sends_failed, a.statistics().packets_sent) == (1, 0)
+
+
+async def test_close_ends_whoever_waits(lan: Lan, autojump_clock: MockClock) -> None:
+    a = await lan.channel("a")
+    a.close()
+    with pytest.raises(trio.ClosedResourceError):
+        await a.next()
+
+
+class Unplugged:
+    """An endpoint that takes nothing."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def send_nowait(self, data: bytes, to: Address) -> bool:
+        return False
+
+    async def receive(self) -> tuple[bytes, Address]:
+        raise trio.ClosedResourceError
+
+    def receive_nowait(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class Recorder:
+    """A machine that only remembers."""
+
+    deadline = None
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
+        self.events.append(event)
+        return ()
+
+
+async def test_channel_is_a_source_of_a_driver(
+    lan: Lan, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    a, b = await lan.channel("a"), await lan.channel("b")
+    machine = Recorder()
+    driver = Driver(machine, name="test", clock=TrioClock(), perform=lambda _: None, sources=[b])
+    nursery.start_soon(listen, a, [])
+    await nursery.start(driver.run)
+    a.send(b.address, [["said", "to a machine"]], NodeId("b" * 32))
+    await settle()
+    assert [event.messages for event in machine.events] == [(["said", "to a machine"],)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from trio.testing import MockClock
+
 from muster.clock import TrioClock
 from muster.net.refusals import CAUSES_MAX, NOTIFY_PERIOD_S, Refusals
 from muster_protocol.effects import Notify
 from muster_protocol.errors import RemoteError
 from muster_protocol.types import Address
-from trio.testing import MockClock
 
 HERE = Address("127.0.0.1", 7411)
 

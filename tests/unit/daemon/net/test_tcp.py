@@ -29,8 +29,9 @@ async def test_connection_above_the_cap_is_turned_away_at_once_and_a_slot_comes_
             await accepted[0].aclose()
             await accepted[0].aclose()
             dialled.append(await dial_tcp(listener.address))
-            while len(accepted) < 3:
-                await trio.sleep(0.001)
+            await dialled[3].send_all(b"x")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert len(accepted) == 3
             nursery.cancel_scope.cancel()
     statistics = listener.statistics()
     assert (statistics.open, statistics.accepted, statistics.turned_away) == (2, 3, 1)

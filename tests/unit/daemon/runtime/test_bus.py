@@ -53,9 +53,7 @@ async def test_a_full_queue_loses_its_oldest_by_default() -> None:
 
 async def test_a_full_queue_can_refuse_the_newest_instead() -> None:
     bus = Bus()
-    subscription = bus.subscribe(
-        ("**",), name="s", queue_max=2, overflow=Overflow.DROP_NEWEST
-    )
+    subscription = bus.subscribe(("**",), name="s", queue_max=2, overflow=Overflow.DROP_NEWEST)
     assert [bus.publish(a_signal(number)) for number in range(4)] == [1, 1, 0, 0]
     statistics = subscription.statistics()
     assert (statistics.delivered, statistics.dropped) == (2, 2)

@@ -99,9 +99,7 @@ def test_the_agents_own_deadline_is_told_to_it_and_only_when_it_is_due() -> None
 
 def test_effects_carry_what_led_to_them() -> None:
     mailbox = Mailbox(Scripted(lambda event: (Emit("x.done", {}),)))
-    assert mailbox.handle(a_signal("1"), now=0.0) == (
-        Caused(Emit("x.done", {}), Cause("1", "t1")),
-    )
+    assert mailbox.handle(a_signal("1"), now=0.0) == (Caused(Emit("x.done", {}), Cause("1", "t1")),)
     assert mailbox.handle("event", now=0.0) == (Caused(Emit("x.done", {}), None),)
 
 

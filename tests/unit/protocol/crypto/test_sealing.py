@@ -167,6 +167,17 @@ def test_lost_challenge_is_repeated_with_the_next_packet_a_second_later(lan: Lan
     assert len(b.delivered) >= 2, "what was held within the last second comes as well"
 
 
+def test_packet_that_overtakes_the_answer_is_delivered_once(lan: Lan) -> None:
+    a, b = lan.nodes["a"], lan.nodes["b"]
+    ((challenge, _),) = b.open(a.sealer.seal(BODY, b.id, now=lan.now), a.address, lan.now)
+    ((answer, _),) = a.open(challenge, b.address, lan.now)
+    overtaker = a.sealer.seal(b"fast " + BODY, b.id, now=lan.now)
+    b.open(overtaker, a.address, lan.now)
+    b.open(answer, a.address, lan.now)
+    assert [body for _, body in b.delivered] == [BODY, b"fast " + BODY]
+    assert refused(lambda: lan.replay(overtaker, "b")) == "replayed"
+
+
 def test_node_may_change_its_address(lan: Lan) -> None:
     lan.send("a", "b")
     a, b = lan.nodes["a"], lan.nodes["b"]

@@ -192,7 +192,9 @@ def test_a_slow_subscriber_does_not_slow_the_others() -> None:
     relay = Relay(node=A, life="1")
     for peer in ("slow", "fast"):
         relay.handle(PeerUp(NodeId(peer)), now=0.0)
-        relay.handle(RelayReceived(NodeId(peer), Subscribe(peer[:1].encode().hex(), "", 0)), now=0.0)
+        relay.handle(
+            RelayReceived(NodeId(peer), Subscribe(peer[:1].encode().hex(), "", 0)), now=0.0
+        )
     sent = 0
     for number in range(500):
         effects = relay.handle(LocalSignal(a_signal(number)), now=0.0)
@@ -437,5 +439,7 @@ class RelayUnderFaults(RuleBasedStateMachine):
         assert all(first < second for first, second in zip(heard, heard[1:], strict=False))
 
 
-RelayUnderFaults.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+RelayUnderFaults.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None
+)
 TestRelayUnderFaults = RelayUnderFaults.TestCase

@@ -85,7 +85,8 @@ def test_a_type_that_looks_like_a_wildcard_matches_only_wildcards() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["", "a..b", ".a", "a.", "a.b*", "*a", "a.***", "a b", "a.**.**", "ä.b", "a." * 16 + "a"]
+    "pattern",
+    ["", "a..b", ".a", "a.", "a.b*", "*a", "a.***", "a b", "a.**.**", "ä.b", "a." * 16 + "a"],
 )
 def test_a_bad_pattern_is_refused(pattern: str) -> None:
     with pytest.raises(UsageError, match="pattern"):

@@ -1,0 +1,26 @@
+"""`muster forget`: drop a member that will not come back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from muster.cli import render
+
+if TYPE_CHECKING:
+    import argparse
+
+    from muster.cli.context import Context
+    from muster.cli.parser import Parser
+
+EXAMPLES = """
+muster forget web3         # failed or left; one that is alive comes back by itself
+"""
+
+
+def arguments(parser: Parser) -> None:
+    parser.add_argument("node", metavar="NODE", help="name or id of a failed or left member")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    context.show(context.ask("forget", node=args.node), render.done)
+    return 0
