@@ -147,7 +147,8 @@ async def test_a_late_loop_asks_its_sources_before_it_accuses_anybody(
     """The pump is busy elsewhere: only `next_nowait` shows what came."""
 
     class Buffer:
-        waiting = ["ack-1", "ack-2"]
+        def __init__(self) -> None:
+            self.waiting = ["ack-1", "ack-2"]
 
         async def next(self) -> Any:
             await trio.sleep_forever()
@@ -440,11 +441,10 @@ async def test_waiting_for_the_disk_ends_with_the_driver(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     driver = a_driver(Script(answer=lambda event, now: (Persist("r", b""),)), persist=Disk())
-    async with trio.open_nursery() as outer:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(driver.run)
-            driver.post("go")
-            await trio.testing.wait_all_tasks_blocked()
-            outer.start_soon(driver.wait_flushed)
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
+        await nursery.start(driver.run)
+        driver.post("go")
+        await trio.testing.wait_all_tasks_blocked()
+        outer.start_soon(driver.wait_flushed)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -116,7 +117,7 @@ async def test_an_error_of_the_world_is_tried_again_after_a_growing_wait(
 
     outcome = await run(an_action(work, retries=3, backoff=Backoff(first_s=1.0, jitter=0.0)))
     assert (outcome.result, outcome.attempts) == ("done", 4)
-    waits = [second - first for first, second in zip(times, times[1:], strict=False)]
+    waits = [second - first for first, second in itertools.pairwise(times)]
     assert waits == [1.0, 2.0, 4.0]
 
 

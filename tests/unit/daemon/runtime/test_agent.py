@@ -1,5 +1,7 @@
 """Agents as bare machines: no runtime, no trio."""
 
+# ruff: noqa: RUF012 (what an agent declares is only read)
+
 from __future__ import annotations
 
 from typing import Any

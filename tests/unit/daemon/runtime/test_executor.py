@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from testkit.runtime_node import NodeUnderTest
 from trio.testing import MockClock
 
 from muster.runtime.directives import Cause, Caused
@@ -21,6 +20,7 @@ from muster_protocol.effects import Effect, Emit, Notify, Persist
 from muster_protocol.errors import StorageCorrupt, UsageError
 from muster_protocol.limits import SIGNAL_BYTES_MAX
 from muster_protocol.types import Priority, Scope
+from testkit.runtime_node import NodeUnderTest
 
 T = TypeVar("T")
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import trio
-from testkit.runtime_node import NodeUnderTest
 from trio.testing import MockClock
 
 from muster.runtime.directives import Sensed
 from muster.runtime.sensors import Surroundings, every
+from testkit.runtime_node import NodeUnderTest
 
 
 def surroundings(node: NodeUnderTest) -> Surroundings:
@@ -32,7 +33,7 @@ async def test_readings_come_a_whole_number_of_periods_apart(
         assert await sensor.next() == Sensed("CountSensor", number)
         times.append(node.clock.now())
         await trio.sleep(1.0 * number)
-    assert [round(b - a, 9) for a, b in zip(times, times[1:], strict=False)] == [5.0, 5.0, 5.0]
+    assert [round(b - a, 9) for a, b in itertools.pairwise(times)] == [5.0, 5.0, 5.0]
     assert sensor.next_nowait() is None
 
 

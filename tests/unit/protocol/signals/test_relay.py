@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from typing import Any
 
 import msgspec
@@ -436,7 +437,7 @@ class RelayUnderFaults(RuleBasedStateMachine):
     @invariant()
     def order_is_kept_and_nothing_comes_twice(self) -> None:
         heard = self.pair.heard[B]
-        assert all(first < second for first, second in zip(heard, heard[1:], strict=False))
+        assert all(first < second for first, second in itertools.pairwise(heard))
 
 
 RelayUnderFaults.TestCase.settings = settings(
