@@ -36,10 +36,8 @@ def start_traced(node: LocalNode, **environ: str) -> Path:
     """Start a node under strace; the file that the trace goes to."""
     trace = node.directory / "strace"
     claims = node.directory / "muster.claims"
-    node.start(
-        environ={"MUSTER_DURABILITY_TRACE": str(claims), **environ},
-        prefix=(*STRACE, str(trace)),
-    )
+    node.prefix = (*STRACE, str(trace))
+    node.start({"MUSTER_DURABILITY_TRACE": str(claims), **environ})
     return trace
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -97,6 +98,13 @@ async def make_node(
         if purpose is not Purpose.BOOTSTRAP:
             streams.handlers[purpose] = node.echo
     return node
+
+
+async def until(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
+    """Wait for a condition; fails when it does not come true in time."""
+    with trio.fail_after(within_s):
+        while not condition():  # noqa: ASYNC110 (it is about the state of both sides)
+            await trio.sleep(0.001)
 
 
 def _with_purpose(hello: Hello, purpose: Purpose) -> Hello:

@@ -45,10 +45,13 @@ class LocalNode:
         self.config_path = self.directory / "muster.toml"
         self.secret_file = secret_file
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: tuple[str, ...] = ()
+        """A command that runs the daemon, `ip netns exec NAME` for one."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(self._config(settings), encoding="utf-8")
 
     def _config(self, settings: str) -> str:
+        http_host = self.host if self.host.startswith("127.") else "127.0.0.1"
         join = ", ".join(f'"{self.cluster.host(i)}"' for i in range(1, self.cluster.size + 1))
         return f"""\
 [node]
@@ -67,7 +70,7 @@ join = [{join}]
 socket = "{self.socket}"
 
 [http]
-bind = "{self.host}"
+bind = "{http_host}"
 port = {HTTP_PORT}
 {settings}"""
 
@@ -80,10 +83,11 @@ port = {HTTP_PORT}
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def start(self, environ: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
-        """Start the daemon. `prefix`: a command that runs it (strace, ip netns exec)."""
+    def start(self, environ: Mapping[str, str] | None = None) -> None:
+        """Start the daemon."""
         assert not self.is_running, f"{self.name} runs already"
-        command = [*prefix, sys.executable, "-m", "muster", "--config", str(self.config_path)]
+        daemon = [sys.executable, "-m", "muster", "--config", str(self.config_path)]
+        command = [*self.prefix, *daemon]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
                 command,

@@ -107,8 +107,8 @@ class ControlSection(Section, frozen=True, kw_only=True):
     """"": /run/muster/muster.sock (systemd's RuntimeDirectory), or $XDG_RUNTIME_DIR/muster/ in a
     user's own run. $MUSTER_SOCKET sets it for daemon and client alike."""
     group: GroupName = ""
-    """Who may ask beside root and the service's user. "": nobody, because who may ask may also
-    change."""
+    """Who may ask beside root. "": the group of the user that runs the daemon, which has no members
+    unless somebody adds them: who may ask may also change."""
 
 
 class HttpSection(Section, frozen=True, kw_only=True):

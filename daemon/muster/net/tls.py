@@ -225,26 +225,31 @@ def make_context(leaf: Leaf, authorities: Iterable[bytes], *, is_server: bool) -
     return context
 
 
-_ALERTS_OF_DISTRUST: Final = (
-    "TLSV1_ALERT_UNKNOWN_CA",
-    "SSLV3_ALERT_BAD_CERTIFICATE",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
-    "TLSV1_ALERT_DECRYPT_ERROR",
-)
+_CAUSES: Final = {
+    "TLSV1_ALERT_UNKNOWN_CA": "wrong-secret",
+    "TLSV1_ALERT_DECRYPT_ERROR": "wrong-secret",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "wrong-secret",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "wrong-secret",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "certificate",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "certificate",
+}
+"""OpenSSL's reasons for what is no mere breach of the protocol."""
 
-_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL")
+_MESSAGES: Final = {
+    "wrong-secret": "the peer says that we hold another cluster secret",
+    "certificate": "no certificate was shown",
+    "not-tls": "the peer does not speak TLS 1.3",
+}
 
 
 def explain(error: BaseException) -> RemoteError:
     """What a broken stream says about why it broke, as a counted cause."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    reason: BaseException | None = error
+    while reason is not None and not isinstance(reason, ssl.SSLError):
+        reason = reason.__cause__
+    if reason is None or isinstance(reason, ssl.SSLEOFError):
+        return RemoteError("broken", "the connection broke before the peer was known")
+    if isinstance(reason, ssl.SSLCertVerificationError):
         return RemoteError("wrong-secret", "the peer's certificate is not from our cluster secret")
-    reason = (cause.reason or "") if cause is not None else ""
-    if reason in _ALERTS_OF_DISTRUST:
-        return RemoteError("wrong-secret", "the peer says that we hold another cluster secret")
-    if reason in _NOT_TLS:
-        return RemoteError("not-tls", "the peer does not speak TLS 1.3")
-    return RemoteError("broken", "the connection broke before the peer was known")
+    cause = _CAUSES.get(reason.reason or "", "not-tls")
+    return RemoteError(cause, f"{_MESSAGES[cause]} ({reason.reason})")

@@ -77,6 +77,8 @@ class MembershipConfig:
     join_retry_min_s: float = 0.5
     join_retry_max_s: float = 30.0
     """An address that was hinted is asked until it answers; the waits double between these."""
+    join_retry_alone_s: float = 2.0
+    """The longest wait while nobody is known at all: then there is nothing else to do."""
 
     awareness_max: int = 8
     """Local health goes from 0 to one less; it multiplies probe interval and timeout by 1 to 8."""

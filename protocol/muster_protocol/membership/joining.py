@@ -5,8 +5,8 @@ again at doubling intervals, until somebody answers from it or it turns out to b
 address, or our own. One lost packet must not decide how long a join takes: memberlist's worst of
 thirty joins of a hundred nodes took 101 s, because its one announcement was lost.
 
-Addresses outlive success on purpose only in the member table: when every member of it was cut off
-long enough to be forgotten, discovery hints again.
+The address of a member is remembered in the table only: when all its members were cut off for so
+long that they are forgotten, discovery hints again.
 """
 
 from __future__ import annotations
@@ -94,12 +94,14 @@ class Joining:
 
     def expire(self, *, now: float) -> None:
         """Ask whoever is due."""
+        is_alone = self._table.present == 1
+        wait_max_s = self._config.join_retry_alone_s if is_alone else self._config.join_retry_max_s
         for hint in [hint for hint in self._hints.values() if hint.due_at <= now]:
             if not self._is_news(hint.address):
                 del self._hints[hint.address]
                 continue
             hint.due_at = now + hint.wait_s * (1 + JITTER * self._rng.random())
-            hint.wait_s = min(2 * hint.wait_s, self._config.join_retry_max_s)
+            hint.wait_s = min(2 * hint.wait_s, wait_max_s)
             request = JoinRequest(hint.sequence, self._boot, alive_update(self._table.me))
             self._outbox.send(hint.address, None, request)
 

@@ -189,14 +189,18 @@ class Rumours:
         self._table.set_me(me, now=now)
         self._gossip.spread(update_of(me, by=me.id), now=now)
 
-    def word_for(self, node: NodeId) -> tuple[Update, ...]:
+    def word_for(self, node: NodeId, *, seen_at: Address | None = None) -> tuple[Update, ...]:
         """What the member should hear of itself before anything else, if anything.
 
-        That it is suspected is Lifeguard's buddy; that it is dead, everybody needs who is not.
+        That it is suspected is Lifeguard's buddy; that it is dead, everybody needs who is not; and
+        who speaks from elsewhere than where we take it to live may have moved, or be two.
         """
         entry = self._table.get(node)
-        if entry is None or entry.state is MemberState.ALIVE:
+        if entry is None:
             return ()
+        if entry.state is MemberState.ALIVE:
+            has_moved = seen_at not in (None, entry.member.address)
+            return (alive_update(entry.member),) if has_moved else ()
         if entry.state is MemberState.SUSPECT and not self._config.buddy:
             return ()
         return (self._word_on(entry),)

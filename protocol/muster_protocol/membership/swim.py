@@ -349,7 +349,7 @@ class Swim:
             ack = self._identity.answer(ping.sequence, now=self._now)
             self._outbox.send(packet.source, packet.sender, ack)
         else:
-            word = self._rumours.word_for(packet.sender)
+            word = self._rumours.word_for(packet.sender, seen_at=packet.source)
             self._outbox.send(packet.source, packet.sender, *word, Ack(ping.sequence))
             self._introduce(packet)
 

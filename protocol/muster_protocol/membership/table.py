@@ -202,11 +202,10 @@ def _view(
 
 
 def _fingerprint(member: Member) -> int:
-    """63 bits of who, which incarnation and what state; a suspicion counts as alive.
-
-    Name, address and metadata are left out: a member never says two things of itself under one
-    incarnation, except just after a restart, and then it is told (`rumours`).
-    """
-    state = MemberState.ALIVE if member.state is MemberState.SUSPECT else member.state
-    data = encode((member.id, member.incarnation, int(state)))
+    """63 bits of who, which incarnation, what state and, of those present, what they say of
+    themselves. A suspicion counts as alive."""
+    if member.is_present:
+        data = encode(member.claimed(MemberState.ALIVE, member.incarnation))
+    else:
+        data = encode((member.id, member.incarnation, int(member.state)))
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") >> 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from muster_protocol.errors import ConfigError
 from muster_protocol.membership.config import MembershipConfig
 
@@ -43,4 +44,4 @@ def test_config_profiles_are_consistent() -> None:
     for profile in (MembershipConfig.lan(), MembershipConfig.wan(), MembershipConfig.local()):
         assert profile.suspicion_refused_min_s <= profile.suspicion_min_s(1)
         off = profile.without_lifeguard()
-        assert not (off.lha_probe or off.lha_suspicion or off.buddy)
+        assert (off.lha_probe, off.lha_suspicion, off.buddy) == (False, False, False)

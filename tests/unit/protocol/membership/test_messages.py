@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from muster_protocol.errors import RemoteError
 from muster_protocol.limits import META_BYTES_MAX
 from muster_protocol.membership.config import MembershipConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from muster_protocol.membership.suspicion import REFUSED, SILENT, Bounds, Suspicion
 from muster_protocol.types import NodeId
 

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+
 from muster_protocol.effects import DeadlineReached, Effect, Emit, Notify, SendPacket
 from muster_protocol.errors import UsageError
 from muster_protocol.membership.config import MembershipConfig
@@ -338,6 +339,15 @@ def test_ping_for_somebody_else_is_not_answered() -> None:
     assert bench.swim.statistics().ignored == {"ping for somebody else": 1}
 
 
+def test_ping_from_another_address_is_told_where_we_take_its_sender_to_live() -> None:
+    bench = Bench(A)
+    bench.forget_effects()
+    bench.hear(A, Ping(77, ME), source=Address("10.0.0.50", 7411))
+    (packet,) = bench.of(SendPacket)
+    assert packet.to == Address("10.0.0.50", 7411)
+    assert packet.messages[:2] == (an_alive(A), Ack(77))
+
+
 def test_ping_of_a_stranger_is_answered_and_introduces_us() -> None:
     bench = Bench()
     bench.hear(A, Ping(77, ME))
@@ -536,7 +546,7 @@ def test_join_hint_is_asked_until_it_answers() -> None:
     bench.give(JoinHint((ADDRESSES[A], ADDRESSES[ME])))
     bench.wait(10.0)
     requests = bench.sent(JoinRequest)
-    assert 4 <= len(requests) <= 7
+    assert 5 <= len(requests) <= 8
     assert {effect.to for effect in bench.of(SendPacket)} == {ADDRESSES[A]}
     assert {effect.receiver for effect in bench.of(SendPacket)} == {None}
     reply = JoinReply(requests[0].sequence, an_alive(A), Digest(9, 9))
