@@ -50,9 +50,9 @@ LAG_REPORT_S: Final = 0.1
 """A deadline that fires later than this is reported to the machine; LAN probes wait 0.5 s."""
 
 
-PUT_RETRY_S: Final = 0.005
-"""How often a sender that was stopped looks for room: below a millisecond-scale round trip's worth
-of delay on average, and too rare to cost anything."""
+ON_TIME_S: Final = 0.005
+"""Without sources, a deadline that fires within this is on time. Only a late loop then has to look
+for input that is older than its deadline, and looking costs loop turns."""
 
 
 class Overflow(enum.StrEnum):
@@ -146,12 +146,6 @@ class Driver:
         self._wake.set()
         return kept
 
-    async def put(self, event: Any) -> None:
-        """Put an event into the inbox, waiting for room: back-pressure for ordered streams."""
-        while len(self._inbox) >= self._inbox_max:
-            await self._clock.sleep(PUT_RETRY_S)
-        self.post(event)
-
     def complete(self, event: Any) -> None:
         """Handle one event at once, ahead of the inbox: for the end of something that the machine
         waits for (a sync, a snapshot) and that must not be lost. Effects are executed before it
@@ -168,6 +162,11 @@ class Driver:
     def resume(self) -> None:
         """Go on after `pause`."""
         self._resumed.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether `run` is over, for whatever reason."""
+        return self._has_ended
 
     async def wait_flushed(self) -> None:
         """Wait until no effect waits for the disk, or the driver has ended."""
@@ -232,7 +231,7 @@ class Driver:
             else:
                 with self._clock.move_on_at(deadline):
                     await self._wake.wait()
-                if not self._wake.is_set():
+                if not self._wake.is_set() and (self._sources or self._lateness() > ON_TIME_S):
                     await self._go_round()
         while not self._resumed.is_set():
             await self._resumed.wait()
@@ -245,6 +244,10 @@ class Driver:
     async def _pump(self, source: Source) -> None:
         while True:
             self.post(await source.next())
+
+    def _lateness(self) -> float:
+        deadline = self.machine.deadline
+        return 0.0 if deadline is None else self._clock.now() - deadline
 
     def _is_due(self) -> bool:
         deadline = self.machine.deadline

@@ -72,7 +72,7 @@ FAREWELL_S: Final = 0.4
 HANDOVER_S: Final = 1.0
 """How long a stop waits for leadership to be taken over; without it the others need an election."""
 
-LOOK_PERIOD_S: Final = 0.5
+LOOK_PERIOD_S: Final = 1.0
 
 FATAL: Final = (StorageCorrupt, StorageError)
 """What no restart of an agent cures: the node ends."""

@@ -35,7 +35,7 @@ BUFFER_BYTES_MAX: Final = 256 * 1024
 """What may wait for the disk. Past it, records are dropped and counted: the recorder must never
 be why a node falls behind."""
 
-FLUSH_PERIOD_S: Final = 1.0
+FLUSH_PERIOD_S: Final = 5.0
 RECORD_BYTES_MAX: Final = 64 * 1024
 FILE_NAMES: Final = ("flight-0.rec", "flight-1.rec")
 

@@ -20,8 +20,9 @@ from testkit.swim_cluster import Node, SwimCluster
 SERF_FAILED_S = 5.8
 """What serf takes at three nodes from SIGKILL until all others say so."""
 
-LIFEGUARD_SEEDS = (2, 6, 7, 8, 10, 19, 20)
-"""Of sixty runs of six nodes without Lifeguard, those that the slow one made fail somebody."""
+LIFEGUARD_SEEDS = range(12, 22)
+"""Of thirty runs with a slow reader among six nodes and a fifth of the packets lost, 14 had a false
+failure without Lifeguard and none with it; these ten have seven of them."""
 
 A_META = NodeMeta(
     build="muster 1.0.0", cluster_id="c" * 32, voter=True, tags={"http": "127.0.0.1:7412"}
@@ -65,8 +66,8 @@ def test_join_converges_when_all_start_at_once_and_packets_are_lost(seed: int) -
 
 def test_join_of_one_into_a_hundred_is_seen_by_all_within_a_second() -> None:
     cluster = a_cluster(100)
-    cluster.run(30.0)
-    for _ in range(3):
+    cluster.run(8.0)
+    for _ in range(2):
         cluster.loss = 0.01
         start = cluster.now
         joiner = cluster.add(join=cluster.nodes[:1])
@@ -167,26 +168,27 @@ def test_restart_without_any_hint_is_taken_in_by_the_first_ping() -> None:
 # --- slow, late and lossy ----------------------------------------------------------------------
 
 
-def failures_with_a_slow_reader(config: MembershipConfig) -> int:
-    """False failures of the chosen seeds, one slow reader of six."""
-    found = 0
+def runs_that_a_slow_reader_spoils(config: MembershipConfig) -> int:
+    """How many of the seeds have a false failure, with one slow reader of six."""
+    spoilt = 0
     for seed in LIFEGUARD_SEEDS:
         cluster = SwimCluster(seed=seed, config=config)
         cluster.add_many(6)
         assert cluster.run_until(cluster.is_converged, 30.0, step=0.05)
         cluster.nodes[-1].is_slow = True
-        cluster.run(90.0)
-        found += len(failures_of_the_living(cluster))
-    return found
+        cluster.loss = 0.2
+        cluster.run(60.0)
+        spoilt += bool(failures_of_the_living(cluster))
+    return spoilt
 
 
 def test_slow_reader_causes_no_false_failure_under_lifeguard() -> None:
-    assert failures_with_a_slow_reader(MembershipConfig.lan()) == 0
+    assert runs_that_a_slow_reader_spoils(MembershipConfig.lan()) == 0
 
 
 def test_slow_reader_causes_false_failures_without_lifeguard() -> None:
     """The same seeds, so that the test above cannot pass for want of trouble."""
-    assert failures_with_a_slow_reader(MembershipConfig.lan().without_lifeguard()) >= 5
+    assert runs_that_a_slow_reader_spoils(MembershipConfig.lan().without_lifeguard()) >= 3
 
 
 @pytest.mark.parametrize("seed", range(3))

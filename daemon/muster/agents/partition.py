@@ -1,6 +1,6 @@
 """The network partition handler: the seed's NetworkPartitionHandler, in its simplest true form.
 
-It looks at the evidence twice a second and whenever the membership changes, announces what it
+It looks at the evidence once a second and whenever the membership changes, announces what it
 concludes, and is the judge whom the consistency manager asks before every request: that answer is
 computed on the spot from the present evidence, so a fence never lags behind a timer.
 """
@@ -23,8 +23,8 @@ from muster_protocol.partition.quorum import (
     judge,
 )
 
-LOOK_PERIOD_S: Final = 0.5
-"""A third of the time after which a leader without a majority steps down."""
+LOOK_PERIOD_S: Final = 1.0
+"""For the announcements only; the verdict itself is made when it is asked for."""
 
 
 class NoParams(msgspec.Struct, frozen=True):

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from muster.clock import Clock
     from muster.net.peers import PeerConnection, PeerStreams
 
-REDIAL_S: Final = 1.0
-"""Signals wait in the ring meanwhile; nothing is lost by a second."""
+REDIAL_S: Final = 2.0
+"""Signals wait in the ring meanwhile; nothing is lost by two seconds."""
 
 DIAL_S: Final = 2.0
 QUEUE_MESSAGES_MAX: Final = 256

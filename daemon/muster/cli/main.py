@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.cli.context import Context
 from muster.cli.exit import Exit, exit_of
-from muster.cli.parser import VALUE_OPTIONS, Misused, Parser, add_global_options
+from muster.cli.parser import VALUE_OPTIONS, HelpWanted, Misused, Parser, add_global_options
 from muster.cli.terminal import Terminal, standard_terminal
 from muster_protocol.errors import MusterError
 
@@ -87,8 +87,9 @@ def run(argv: Sequence[str], terminal: Terminal, **surroundings: Any) -> int:
             **surroundings,
         )
         return int(module.run(args, context))
-    except SystemExit as ended:  # argparse, after --help
-        return int(ended.code or 0)
+    except HelpWanted as wanted:
+        terminal.write_data(str(wanted))
+        return Exit.OK
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:

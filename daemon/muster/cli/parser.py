@@ -27,6 +27,10 @@ class Misused(UsageError):
         self.hint = hint
 
 
+class HelpWanted(Exception):
+    """`--help` was given; the argument is the text. Whoever runs the command shows it."""
+
+
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """Help of one width. argparse makes a formatter for each option that is declared, and asks for
     the terminal's width each time, which loads `shutil`: 3 ms that help alone needs."""
@@ -51,6 +55,11 @@ class Parser(argparse.ArgumentParser):
         examples = "".join(f"  {line}\n" for line in self.examples.strip().splitlines())
         lead = f"\nExamples:\n{examples}\n" if examples else "\n"
         return f"{self.description}\n{lead}{usage}\n{rest}"
+
+    def print_help(self, file: Any = None) -> NoReturn:
+        """Instead of printing and leaving. Errors: HelpWanted."""
+        del file
+        raise HelpWanted(self.format_help())
 
     def error(self, message: str) -> NoReturn:
         """Instead of printing and leaving. Errors: Misused."""

@@ -278,17 +278,20 @@ class AgentHost:
             raise UsageError(f"agent {self.name} is {self.state}, it cannot be quiesced")
         self.state = HostState.QUIESCING
         self._driver.pause()
-        while self._is_busy() and not self._ended.is_set():
+        while self._is_busy() and not self._is_ending():
             await self._driver.wait_flushed()  # behind a record there may be one more action
             if self._actions_running:
                 if self._actions_ended.is_set():
                     self._actions_ended = trio.Event()
                 await self._actions_ended.wait()
-        if self._ended.is_set():
+        if self._is_ending():
             raise OutcomeUnknown(f"agent {self.name} ended while it was quiescing")
         if self.state is HostState.RUNNING:
             raise Refused("resumed", f"agent {self.name} was resumed while it was quiescing")
         self.state = HostState.QUIESCED
+
+    def _is_ending(self) -> bool:
+        return self._stopping.is_set() or self._driver.has_ended or self._ended.is_set()
 
     def _is_busy(self) -> bool:
         return self._actions_running > 0 or self._driver.statistics().outbox_length > 0
@@ -350,7 +353,7 @@ class AgentHost:
                 self._driver.complete(ActionFailed(declared.name, outcome.error, **ended))
         finally:
             self._actions_running -= 1
-            self._actions_ended.set()
+        self._actions_ended.set()  # where it was cancelled, `_end` says so
 
     async def _outcome(self, declared: Action, effect: RunAction, cause: Cause | None) -> Outcome:
         if self._actions_running > ACTIONS_MAX:

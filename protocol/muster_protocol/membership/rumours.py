@@ -4,7 +4,8 @@ One method per kind of update, by a table. The order of updates is `member.super
 
 * **About ourselves** (`_about_me`): what supersedes our own record is refuted, by an incarnation
   above it. Numbers only ever grow, so none is used twice. The refutation goes to whoever told us
-  and to the accuser at once, and then the way of all gossip. A node that stops or leaves says
+  and to the accuser at once, and then the way of all gossip. An accuser who missed an earlier
+  refutation is told again. A node that stops or leaves says
   *that* again, not that it lives.
 * **Suspicion** is started by a `Suspect` that supersedes, ends by a refutation, or by `expire` in
   a failure. At a higher incarnation it is a new one. Up to K accusers are passed on.
@@ -112,8 +113,7 @@ class Rumours:
         self._foreigners: dict[NodeId, None] = {}
         self._aftermath = Aftermath()
         self.counts: collections.Counter[str] = collections.Counter()
-        self.is_muted = False
-        """Set when our identity belongs to somebody else: nothing is refuted any more."""
+        self._is_muted = False
         self._handlers: dict[type, Callable[[Any, Heard], None]] = {
             Alive: self._on_alive,
             Suspect: self._on_suspect,
@@ -187,7 +187,14 @@ class Rumours:
     def announce(self, me: Member, *, now: float) -> None:
         """Replace the own record and tell everybody."""
         self._table.set_me(me, now=now)
-        self._gossip.spread(update_of(me, by=me.id), now=now)
+        if not self._is_muted:
+            self._gossip.spread(update_of(me, by=me.id), now=now)
+
+    def mute(self) -> None:
+        """Our identity belongs to another process: refute nothing and say no more of ourselves,
+        not even good-bye, which would be taken for his."""
+        self._is_muted = True
+        self._outbox.broadcasts.drop(self._table.me.id)
 
     def word_for(self, node: NodeId, *, seen_at: Address | None = None) -> tuple[Update, ...]:
         """What the member should hear of itself before anything else, if anything.
@@ -320,7 +327,7 @@ class Rumours:
             self._signal(entry, event, was=_word(old), by=by, priority=priority)
         elif not claim.says_the_same_of_itself(old):
             self._signal(entry, "updated", was=_word(old), by=by)
-        if claim.state is MemberState.ALIVE:
+        if claim.is_present and (claim.name != old.name or not old.is_present):
             self._names.check(claim)
         if claim.is_present and not old.is_present:
             self._aftermath.newcomers.append(claim.id)
@@ -385,7 +392,12 @@ class Rumours:
 
     def _about_me(self, claim: Member, heard: Heard, *, by: NodeId = NOBODY) -> None:
         me = self._table.me
-        if self.is_muted or not claim.supersedes(me):
+        if self._is_muted:
+            return
+        if not claim.supersedes(me):
+            has_missed = by == heard.via and claim.incarnation < me.incarnation
+            if has_missed and self._config.buddy:
+                self._answer(heard, update_of(me, by=me.id))
             return
         if claim.state is MemberState.ALIVE and claim.address != me.address:
             self._aftermath.doubles.append(claim.address)

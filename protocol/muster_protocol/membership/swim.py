@@ -28,10 +28,10 @@ higher because it is told at once what it has to supersede. How long its absence
 anybody acts on it is decided elsewhere, from `since`. Failed and left members are forgotten after
 `forget_failed_s` and `forget_left_s`.
 
-**Figures** (tests/testkit/swim_cluster.py, LAN defaults, 1 ms network; until *all* others say
-failed). SIGKILL, three nodes: median 2.2 s, worst of forty 3.4; fifty nodes: 2.3 s. Power cut, three
-nodes: 4.7 s, worst 5.9; fifty: 6.7 s. Idle: 2.0 packets and 250 bytes per node and second at three
-and at fifty nodes.
+**Figures** (tests/testkit/swim_cluster.py, LAN defaults, 1 ms network; time until *all* others say
+failed). SIGKILL: median 2.2 s at three nodes, 3.4 the worst of forty; 2.3 s at fifty. Power cut:
+4.7 s at three, 5.9 the worst; 6.7 s at fifty. Idle: 2.0 packets and 250 bytes per node and second,
+at three nodes and at fifty.
 """
 
 from __future__ import annotations
@@ -175,7 +175,11 @@ class Swim:
         self._identity = Identity(
             table=self._table, outbox=self._outbox, sequences=self._sequences, boot=boot, now=now
         )
-        self._on_event: dict[type, Callable[[Any], None]] = {
+        self._on_event = self._event_handlers()
+        self._on_message = self._message_handlers()
+
+    def _event_handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {
             PacketReceived: self._on_packet,
             SyncReceived: self._on_sync,
             StreamProbeSucceeded: self._on_stream_succeeded,
@@ -189,7 +193,9 @@ class Swim:
             ForgetRequested: self._on_forget,
             DeadlineReached: self._on_deadline,
         }
-        self._on_message: dict[type, Callable[[Any, PacketReceived], None]] = {
+
+    def _message_handlers(self) -> dict[type, Callable[[Any, PacketReceived], None]]:
+        return {
             Ping: self._on_ping,
             Ack: self._on_ack,
             PingReq: self._on_ping_req,
@@ -356,7 +362,8 @@ class Swim:
     def _on_ack(self, ack: Ack, packet: PacketReceived) -> None:
         if packet.sender == self._table.me.id:
             self._identity.on_ack(ack, packet.source, now=self._now)
-            self._rumours.is_muted = self._identity.has_yielded
+            if self._identity.has_yielded:
+                self._rumours.mute()
         else:
             self._probing.on_ack(ack.sequence, packet.sender)
 

@@ -164,22 +164,24 @@ async def test_a_late_loop_asks_its_sources_before_it_accuses_anybody(
 
 
 @pytest.mark.parametrize("attempt", range(20))
-async def test_input_that_a_pump_was_just_handed_comes_before_the_deadline(
+async def test_input_that_a_pump_was_just_handed_comes_before_the_deadline_of_a_late_loop(
     attempt: int, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     """It is in no buffer any more and in no inbox yet. Trio runs ready tasks in random order, so
     one attempt shows nothing."""
+    clock = LateClock()
     machine = Script(deadline=trio.current_time() + 1.0)
     channel = Channel()
-    driver = a_driver(machine, sources=[channel])
+    driver = a_driver(machine, clock=clock, sources=[channel])
     await nursery.start(driver.run)
     await trio.testing.wait_all_tasks_blocked()
+    clock.offset = 0.5
 
-    async def send_at_the_last_moment() -> None:
+    async def send_when_the_driver_wakes() -> None:
         await trio.sleep(1.0)
         await channel.send.send("ack")
 
-    nursery.start_soon(send_at_the_last_moment)
+    nursery.start_soon(send_when_the_driver_wakes)
     await trio.sleep(2.0)
     assert machine.events == ["ack", DeadlineReached()]
 
@@ -354,6 +356,20 @@ async def test_a_full_inbox_forgets_the_oldest_where_the_newest_counts(
     await nursery.start(driver.run)
     await trio.testing.wait_all_tasks_blocked()
     assert machine.events == [2, 3]
+
+
+async def test_the_end_of_something_is_handled_ahead_of_the_inbox(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    done: list[Effect] = []
+    machine = Script(answer=lambda event, now: (Say(event),))
+    driver = a_driver(machine, inbox_max=1, perform=done.append)
+    await nursery.start(driver.run)
+    driver.post("queued")
+    driver.complete("synced")
+    assert done == [Say("synced")]
+    await trio.testing.wait_all_tasks_blocked()
+    assert machine.events == ["synced", "queued"]
 
 
 async def test_lag_is_measured_and_told_to_a_machine_that_wants_to_know(

@@ -67,7 +67,7 @@ HEARD_WITHIN_S: Final = 1.5
 """A quorum that was heard so lately counts as heard: the leader's own fallback time."""
 
 ASK_CONFIGURATION_S: Final = 3.0
-CANDIDATES_PERIOD_S: Final = 1.0
+CANDIDATES_PERIOD_S: Final = 2.0
 
 
 class NoParams(msgspec.Struct, frozen=True):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
-from muster_protocol.wire.hello import Purpose
 
 from muster_protocol.consistency.commands import Command, Result, is_read
 from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError
@@ -29,6 +28,7 @@ from muster_protocol.wire.forward import (
     Unknown,
     decode_forward,
 )
+from muster_protocol.wire.hello import Purpose
 from muster_protocol.wire.raft import Configuration
 
 if TYPE_CHECKING:

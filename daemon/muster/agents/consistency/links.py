@@ -13,7 +13,7 @@ ever longer pauses and find out minutes later that the path is back.
 from __future__ import annotations
 
 import collections
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,18 +71,17 @@ class VoterLinks:
         clock: Clock,
         rng: Rng,
         address_of: Callable[[NodeId], Address | None],
-        post: Callable[[Any], None],
-        put: Callable[[Any], Awaitable[None]],
+        take: Callable[[Any], None],
     ) -> None:
-        """`post` takes connections' ups and downs at once, `put` frames with back-pressure."""
+        """`take` handles a connection's ups and downs and its frames at once, so a link reads no
+        faster than its frames are handled."""
         self._me = me
         self._configuration = configuration
         self._streams = streams
         self._clock = clock
         self._rng = rng
         self._address_of = address_of
-        self._post = post
-        self._put = put
+        self._take = take
         self._links: dict[NodeId, _Link] = {}
         self._redial: dict[NodeId, trio.Event] = {}
 
@@ -175,7 +174,7 @@ class VoterLinks:
         with trio.CancelScope() as scope:
             link = _Link(connection, scope, collections.deque(), 0, trio.Event(), self._clock.now())
             self._links[peer] = link
-            self._post(PeerUp(peer, connection.epoch))
+            self._take(PeerUp(peer, connection.epoch))
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, link)
@@ -194,7 +193,7 @@ class VoterLinks:
                 return
             link.heard_at = self._clock.now()
             if data != KEEP_ALIVE:
-                await self._put(FrameReceived(peer, link.connection.epoch, decode_frame(data)))
+                self._take(FrameReceived(peer, link.connection.epoch, decode_frame(data)))
 
     async def _write(self, link: _Link) -> None:
         while True:
@@ -219,4 +218,4 @@ class VoterLinks:
         link.scope.cancel()
         if self._links.get(peer) is link:
             del self._links[peer]
-            self._post(PeerDown(peer, link.connection.epoch))
+            self._take(PeerDown(peer, link.connection.epoch))

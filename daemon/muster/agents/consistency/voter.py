@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -50,10 +50,6 @@ if TYPE_CHECKING:
     from muster.net.peers import PeerConnection, PeerStreams
     from muster.storage.superblock import Superblock
     from muster.world import World
-
-INBOX_MAX: Final = 4_096
-"""Frames waiting for the core; the links stop reading when it is full."""
-
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -131,8 +127,7 @@ class Voter:
             name="raft",
             clock=world.clock,
             perform=self._perform,
-            recorder=None,
-            inbox_max=INBOX_MAX,
+            recorder=around.recorder,
         )
         self.links = VoterLinks(
             me=self.me,
@@ -141,8 +136,7 @@ class Voter:
             clock=world.clock,
             rng=world.entropy.stream("raft links"),
             address_of=around.address_of,
-            post=self._driver.complete,
-            put=self._driver.put,
+            take=self._driver.complete,
         )
         self._dirty = trio.Event()
         self._nursery: trio.Nursery | None = None

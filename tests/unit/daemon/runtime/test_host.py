@@ -422,6 +422,59 @@ async def test_two_may_wait_for_the_same_quiet(
     assert host.state is HostState.QUIESCED
 
 
+async def test_who_waits_for_quiet_is_told_when_it_does_not_come(
+    node: NodeUnderTest, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    agent = Counter(lambda event: (RunAction("Slow", {"n": 1}),) if event == "go" else ())
+    host = await start(node, nursery, agent)
+
+    async def wait_for(error: type[Exception]) -> None:
+        host.post("go")
+        await node.settle()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(expect, error)
+            await node.settle()
+            (host.resume if error is Refused else host.request_stop)()
+
+    async def expect(error: type[Exception]) -> None:
+        with pytest.raises(error):
+            await host.quiesce()
+
+    await wait_for(Refused)
+    await wait_for(OutcomeUnknown)
+
+
+@pytest.mark.parametrize("event", ["save", "act"])
+async def test_who_waits_for_quiet_is_told_when_the_agent_fails(
+    node: NodeUnderTest, autojump_clock: MockClock, event: str
+) -> None:
+    """With a record that will never reach the disk, or an action that will never end."""
+    node.disk_s = 1e6
+    failing = trio.Event()
+
+    class Failing(Counter):
+        async def serve(self) -> None:
+            await failing.wait()
+            raise OSError("shell")
+
+    effects: dict[str, Effect] = {"save": Persist("r", b"1"), "act": RunAction("Slow", {"n": 1})}
+    host = AgentHost(Failing(lambda event: (effects[event],)), node.services)
+
+    async def wait_for_quiet() -> None:
+        host.post(event)
+        await node.settle()
+        with pytest.raises(OutcomeUnknown):
+            await host.quiesce()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_for_quiet)
+        with pytest.RaisesGroup(OSError, flatten_subgroups=True):
+            async with trio.open_nursery() as living:
+                await living.start(host.run)
+                await node.settle()
+                failing.set()
+
+
 async def test_what_does_not_run_cannot_be_quiesced_or_resumed(
     node: NodeUnderTest, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

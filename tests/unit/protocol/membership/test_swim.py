@@ -283,6 +283,8 @@ def test_own_older_record_is_no_news() -> None:
     bench.hear(A, Suspect(ME, 0, A))
     assert bench.me.incarnation == 1
     assert bench.swim.statistics().refutations == 0
+    told = [alive.incarnation for alive in bench.sent(Alive, to=A) if alive.node == ME]
+    assert told[:1] == [1], "the accuser missed it and is told again"
 
 
 def test_metadata_and_address_changes_raise_the_incarnation_once_each() -> None:
@@ -780,6 +782,10 @@ def test_younger_copy_of_an_identity_yields() -> None:
     incarnation = bench.me.incarnation
     bench.hear(A, an_alive(ME, 9, name="me", address=ELSEWHERE))
     assert bench.me.incarnation == incarnation, "the two must not outbid each other"
+    bench.forget_effects()
+    bench.give(StopRequested())
+    assert bench.swim.has_departed
+    assert bench.sent(Stopped) == [], "a good-bye would be taken for the other's"
 
 
 def test_older_copy_of_an_identity_warns_and_stays() -> None:

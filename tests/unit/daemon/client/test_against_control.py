@@ -1,0 +1,120 @@
+"""Both clients against the real control server: the fake daemon of the other tests is true to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from testkit.fake_daemon import a_kv_result, a_status
+
+from muster.client.aio import connect
+from muster.client.blocking import Client
+from muster.client.errors import BadRequest, NotFound, Unknown, Unsupported
+from muster.clock import TrioClock
+from muster.control import Caller, ControlServer, greeting
+from muster_protocol.errors import OutcomeUnknown, Refused
+from muster_protocol.session.methods import SignalItem, TailParams
+
+
+async def _status(_params: Any, _caller: Caller) -> Any:
+    return a_status()
+
+
+async def _get(params: Any, _caller: Caller) -> Any:
+    raise Refused("not-found", f"there is no key {params.key!r}")
+
+
+class _Store:
+    """Does not know the outcome the first time."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    async def put(self, params: Any, _caller: Caller) -> Any:
+        self.asked.append((params.session, params.request))
+        if len(self.asked) == 1:
+            raise OutcomeUnknown("a retry will tell")
+        return a_kv_result(repeated=True)
+
+
+async def _leave(_params: Any, _caller: Caller) -> Any:
+    raise OutcomeUnknown("who knows")
+
+
+async def _tail(params: TailParams, _caller: Caller) -> AsyncIterator[SignalItem]:
+    for number in range(2):
+        yield SignalItem(
+            id=str(number),
+            type="a.b",
+            source="",
+            subject="",
+            wall=0.0,
+            priority="low",
+            scope="node",
+            data={"pattern": params.pattern},
+        )
+
+
+@pytest.fixture
+async def served(tmp_path: Path, nursery: trio.Nursery) -> tuple[str, _Store]:
+    store = _Store()
+    path = tmp_path / "muster.sock"
+    server = ControlServer(
+        path=path,
+        group="",
+        clock=TrioClock(),
+        handlers={"status": _status, "kv.get": _get, "kv.put": store.put, "leave": _leave},
+        stream_handlers={"signals.tail": _tail},
+        greeting=greeting(node="a" * 32, name="web1", build="0.1.0"),
+        notify=lambda _notice: None,
+    )
+    await nursery.start(server.run)
+    return str(path), store
+
+
+async def test_the_trio_client_and_the_control_server_agree(served: tuple[str, _Store]) -> None:
+    path, store = served
+    async with connect(path) as cluster:
+        assert await cluster.call("status") == a_status()
+        with pytest.raises(NotFound, match="no key 'k'"):
+            await cluster.call("kv.get", key="k")
+        with pytest.raises(BadRequest, match="key"):
+            await cluster.call("kv.get", key=7)
+        assert (await cluster.call("kv.put", key="k", value=b"\xff")).repeated
+        with pytest.raises(Unknown):
+            await cluster.call("leave")
+        async with cluster.stream("signals.tail", pattern="a.*") as signals:
+            assert [item.data["pattern"] async for item in signals] == ["a.*", "a.*"]
+    assert store.asked[0] == store.asked[1]
+
+
+async def test_the_blocking_client_and_the_control_server_agree(served: tuple[str, _Store]) -> None:
+    path, store = served
+
+    def ask() -> None:
+        with Client(path, timeout_s=5.0) as client:
+            assert client.call("status") == a_status()
+            with pytest.raises(NotFound, match="no key 'k'"):
+                client.call("kv.get", key="k")
+            with pytest.raises(BadRequest, match="key"):
+                client.call("kv.get", key=7)
+            assert client.call("kv.put", key="k", value=b"\xff").repeated
+            with pytest.raises(Unknown):
+                client.call("leave")
+            assert len(list(client.stream("signals.tail"))) == 2
+
+    await trio.to_thread.run_sync(ask)
+    assert store.asked[0] == store.asked[1]
+
+
+async def test_a_method_that_the_daemon_does_not_have_is_unsupported(tmp_path: Path) -> None:
+    """As an older daemon would answer a newer client; the table of this one is complete."""
+    from muster.control import _params
+    from muster_protocol.session.messages import Request
+
+    with pytest.raises(Refused) as caught:
+        _params(Request(1, "kv.watch", {}))
+    assert caught.value.reason == Unsupported.code.value

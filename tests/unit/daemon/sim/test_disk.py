@@ -1,0 +1,176 @@
+"""What the simulated disk loses, and when."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+
+from muster.entropy import SeededEntropy
+from muster.sim.disk import SECTOR_BYTES, SimDisk, SimFiles
+from muster.storage.files import write_atomically
+from muster_protocol.errors import StorageError
+
+
+@pytest.fixture
+def disk() -> SimDisk:
+    return SimDisk(SeededEntropy("disk").stream("disk"))
+
+
+def put(files: SimFiles, name: str, data: bytes, *, sync: bool = True) -> None:
+    handle = files.append(name)
+    handle.write(data)
+    if sync:
+        handle.sync()
+    handle.close()
+
+
+def test_unsynced_bytes_are_lost_with_the_power(disk: SimDisk) -> None:
+    files = disk.mount()
+    put(files, "log", b"synced")
+    files.sync_directory()
+    put(files, "log", b" and not", sync=False)
+    assert files.read("log") == b"synced and not"
+    disk.power_off()
+    assert disk.mount().read("log") == b"synced"
+
+
+def test_unsynced_names_are_lost_with_the_power(disk: SimDisk) -> None:
+    files = disk.mount()
+    put(files, "kept", b"1")
+    files.sync_directory()
+    put(files, "created", b"2")
+    files.remove("kept")
+    disk.power_off()
+    assert disk.mount().names() == ["kept"]
+
+
+def test_rename_is_undone_without_a_sync_of_the_directory(disk: SimDisk) -> None:
+    files = disk.mount()
+    put(files, "record", b"old")
+    files.sync_directory()
+    put(files, "new", b"new")
+    files.rename("new", "record")
+    disk.power_off()
+    assert disk.mount().read("record") == b"old"
+
+
+def test_killed_process_loses_nothing(disk: SimDisk) -> None:
+    files = disk.mount()
+    put(files, "log", b"not synced", sync=False)
+    disk.unmount()
+    assert disk.mount().read("log") == b"not synced"
+
+
+def test_write_atomically_survives_the_power_at_every_step(disk: SimDisk) -> None:
+    """With each of its calls failing in turn, there is the old content or the new one."""
+    write_atomically(disk.mount(), "record", b"old")
+    for action in ("remove", "open", "write", "sync", "replace"):
+        disk.fail(action)
+        with pytest.raises(StorageError):
+            write_atomically(disk.mount(), "record", b"new")
+        disk.power_off(tear=True)
+        assert disk.mount().read("record") in (b"old", b"new")
+
+
+def test_torn_write_keeps_a_part_and_may_zero_the_rest_of_the_sector() -> None:
+    kept: dict[int, None] = {}
+    zeroed = 0
+    for seed in range(200):
+        disk = SimDisk(SeededEntropy(f"tear {seed}").stream("disk"))
+        files = disk.mount()
+        put(files, "log", b"S" * 100)
+        files.sync_directory()
+        put(files, "log", b"u" * 300, sync=False)
+        disk.power_off(tear=True)
+        data = disk.mount().read("log")
+        assert data is not None
+        assert data.startswith(b"S" * 100)
+        assert len(data) <= 400
+        rest = data[100:]
+        assert rest.rstrip(b"\0").strip(b"u") == b""
+        kept[len(rest.rstrip(b"\0"))] = None
+        zeroed += rest.endswith(b"\0")
+    assert len(kept) > 50
+    assert 50 < zeroed < 150
+    assert SECTOR_BYTES > 400
+
+
+def test_torn_names_are_kept_in_their_order() -> None:
+    seen: dict[tuple[str, ...], None] = {}
+    for seed in range(50):
+        disk = SimDisk(SeededEntropy(f"names {seed}").stream("disk"))
+        files = disk.mount()
+        for name in "abc":
+            put(files, name, b"x")
+        disk.power_off(tear=True)
+        seen[tuple(disk.mount().names())] = None
+    assert sorted(seen) == [(), ("a",), ("a", "b"), ("a", "b", "c")]
+
+
+def test_bytes_of_a_failed_sync_are_gone_even_if_a_later_one_succeeds(disk: SimDisk) -> None:
+    """As Linux does: the pages are marked clean, and the error is told only once."""
+    files = disk.mount()
+    handle = files.append("log")
+    files.sync_directory()
+    handle.write(b"lost")
+    disk.fail("sync")
+    with pytest.raises(StorageError, match=r"cannot sync /sim/log: Input/output error"):
+        handle.sync()
+    handle.write(b"kept")
+    handle.sync()
+    assert files.read("log") == b"lostkept"
+    disk.power_off()
+    assert disk.mount().read("log") == b"\0\0\0\0kept"
+
+
+def test_full_disk_takes_what_fits_and_says_so(disk: SimDisk) -> None:
+    disk.capacity_bytes = 10
+    files = disk.mount()
+    put(files, "a", b"123456")
+    handle = files.append("b")
+    with pytest.raises(StorageError, match="cannot write /sim/b: No space left on device"):
+        handle.write(b"123456")
+    assert files.read("b") == b"1234"
+    assert files.free_bytes() == 0
+    files.remove("a")
+    handle.write(b"56")
+    assert files.read("b") == b"123456"
+
+
+def test_injected_failures_come_as_often_as_asked(disk: SimDisk) -> None:
+    files = disk.mount()
+    disk.fail("read", errno.EACCES, times=2)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="Permission denied"):
+            files.read("x")
+    assert files.read("x") is None
+
+
+def test_dead_process_does_not_reach_the_disk_of_its_successor(disk: SimDisk) -> None:
+    old = disk.mount()
+    handle = old.append("log")
+    disk.power_off()
+    new = disk.mount()
+    put(new, "log", b"new", sync=False)
+    calls: list[Callable[[], None]] = [
+        lambda: handle.write(b"old"),
+        handle.sync,
+        lambda: old.remove("log"),
+    ]
+    for call in calls:
+        with pytest.raises(StorageError, match="No such device"):
+            call()
+    handle.close()
+    assert new.read("log") == b"new"
+    put(new, "log", b"", sync=True)
+    new.sync_directory()
+    disk.power_off()
+    assert disk.mount().read("log") == b"new"
+
+
+def test_rot_changes_one_bit(disk: SimDisk) -> None:
+    put(disk.mount(), "log", b"\0\0")
+    disk.flip_bit("log", 9)
+    assert disk.mount().read("log") == b"\0\x02"
