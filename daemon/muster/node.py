@@ -127,9 +127,12 @@ class Node:
         log: Callable[[str, Notify], None],
         durability_trace: str | None = None,
         serves_host: bool = True,
+        streams_are_plain: bool = False,
     ) -> None:
         """`keyring` None: no sealing, plain streams. `log` takes a part's name and what it says.
-        `serves_host` False: no control socket and no HTTP, which belong to a real host."""
+        `serves_host` False: no control socket and no HTTP, which belong to a real host.
+        `streams_are_plain`: no TLS even with a keyring, for the simulator, where packets alone
+        are sealed (DESIGN 8: TLS costs time there and proves nothing)."""
         self.loaded = loaded
         self.config = loaded.config
         self.world: World = world
@@ -142,6 +145,7 @@ class Node:
         self._stop_requested = trio.Event()
         self._is_leaving = False
         self._serves_host = serves_host
+        self._streams_are_plain = streams_are_plain
         self._nursery: trio.Nursery | None = None
         self._http_listener: StreamListener | None = None
         self.parts: Parts | None = None
@@ -320,7 +324,7 @@ class Node:
         return bound
 
     def _stream_security(self, me: NodeId) -> StreamSecurity:
-        if self._keyring is None:
+        if self._keyring is None or self._streams_are_plain:
             return PlainSecurity()
         return TlsSecurity(
             self._keyring, node_id=me, clock=self.world.clock, entropy=self.world.entropy
@@ -410,7 +414,7 @@ class _AgentBuilder:
         on = self._node.config.agents
         wanted = (
             (on.failure, AgentSpec("failure", self.failure, mailbox_max=8_192)),
-            (on.failure, AgentSpec("signals", self.signals)),
+            (on.failure, AgentSpec("signals", self.signals, mailbox_max=8_192)),
             (on.discovery, AgentSpec("discovery", self.discovery)),
             (on.consistency, AgentSpec("consistency", self.consistency)),
             (on.partition, AgentSpec("partition", self.partition)),

@@ -34,6 +34,9 @@ VALUE_BYTES_MAX: Final = 256 * 1024
 """A value of the store. Consul allows 512 KiB. One log entry must hold it with its key and stay
 below the engine's append batch size, near which pysyncobj 0.3.17 never replicates an entry."""
 
+LIST_KEYS_MAX: Final = 1_000
+"""Keys in one page of a listing; a page is also cut at half a control frame."""
+
 BATCH_BYTES_MAX: Final = 640 * 1024
 """One log entry, which holds all commands of one turn of the loop: two of the largest values and
 their keys. Strictly below the engine's append batch size of 1 MiB."""

@@ -222,8 +222,8 @@ def a_status(**changes: Any) -> StatusResult:
     return msgspec.structs.replace(usual, **changes)
 
 
-def a_problem(what: str = "web3 is suspect", next: str = "muster members") -> Problem:
-    return Problem(what=what, next=next)
+def a_problem() -> Problem:
+    return Problem(what="web3 is suspect", next="muster members")
 
 
 def a_member(number: int, **changes: Any) -> MemberRow:

@@ -25,6 +25,7 @@ from muster_protocol.membership.effects import ProbeByStream, StartSync
 from muster_protocol.membership.events import (
     ForgetRequested,
     JoinHint,
+    LoopLagged,
     PacketReceived,
     StreamProbeFailed,
     StreamProbeSucceeded,
@@ -86,6 +87,7 @@ class FailureDetector(Agent):
     """See the module."""
 
     name = "failure"
+    lag_event = LoopLagged
 
     def __init__(
         self,

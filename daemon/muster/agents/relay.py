@@ -92,6 +92,7 @@ class SignalRelay(Agent):
         self._live_members = live_members
         self._deliver = deliver
         self._streams: dict[NodeId, _Stream] = {}
+        self.signals_lost = 0
 
     # --- the machine ------------------------------------------------------------------------
 
@@ -109,12 +110,13 @@ class SignalRelay(Agent):
         }
 
     def statistics(self) -> Mapping[str, Any]:
-        return asdict(self.relay.statistics())
+        return {**asdict(self.relay.statistics()), "signals_lost": self.signals_lost}
 
     def publish(self, signal: Signal) -> None:
-        """The port: the bus hands over each signal of scope cluster that was published here."""
-        assert self.surroundings is not None
-        self.surroundings.post(LocalSignal(signal))
+        """The port: the bus hands over each signal of scope cluster that was published here. One
+        that a full mailbox does not take is lost for the others, and counted."""
+        if not self._post(LocalSignal(signal)):
+            self.signals_lost += 1
 
     def _forget(
         self, state: Any, params: NodeParams, context: ActionContext

@@ -207,7 +207,7 @@ def _read_file(file: str, layers: _Layers) -> None:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigInvalid([Fault(f"{file}:{line}", "not UTF-8 text")]) from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigInvalid([_syntax_fault(file, error)]) from error
+        raise ConfigInvalid([_syntax_fault(file, text, error)]) from error
     lines = key_lines(text)
     for section, table in tables.items():
         origin = f"{file}:{lines[section]}" if section in lines else file
@@ -222,12 +222,12 @@ def _read_file(file: str, layers: _Layers) -> None:
                 layers.set(key, raw, f"{file}:{lines.get(key, lines.get(section, 1))}")
 
 
-def _syntax_fault(file: str, error: Exception) -> Fault:
+def _syntax_fault(file: str, text: str, error: Exception) -> Fault:
     """tomllib ends its message with "(at line 3, column 7)" or "(at end of document)"."""
     what, _, place = str(error).partition(" (at ")
     line = re.match(r"line (\d+)", place)
-    where = f"{file}:{line[1]}" if line else file
-    return Fault(where, f"not valid TOML: {what[:1].lower()}{what[1:]}")
+    number = line[1] if line else len(text.splitlines()) or 1
+    return Fault(f"{file}:{number}", f"not valid TOML: {what[:1].lower()}{what[1:]}")
 
 
 def _read_environment(environ: Mapping[str, str], layers: _Layers) -> None:

@@ -126,6 +126,7 @@ class TlsStream:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=is_server)
         self._send_lock = trio.Lock()
+        self._is_closed = False
 
     @property
     def remote(self) -> Address:
@@ -154,36 +155,52 @@ class TlsStream:
 
     async def send_all(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            try:
-                self._tls.write(view[:RECORD_BYTES])
-            except ssl.SSLError as error:
-                raise trio.BrokenResourceError("TLS stream broken") from error
-            await self._flush()
-            view = view[RECORD_BYTES:]
+        async with self._send_lock:
+            while view:
+                self._check_open()
+                try:
+                    self._tls.write(view[:RECORD_BYTES])
+                except ssl.SSLError as error:
+                    raise trio.BrokenResourceError("TLS stream broken") from error
+                await self._flush()
+                view = view[RECORD_BYTES:]
 
     async def receive_some(self, bytes_max: int) -> bytes:
+        """As `ByteStream`. It never sends, so it never waits for a peer that does not read: two
+        peers that send to each other would wait for ever. What TLS wants to say to what came (to
+        a key update) leaves with the next `send_all`, which is when RFC 8446 (4.6.3) wants it."""
         while True:
+            self._check_open()
             try:
-                data = self._tls.read(bytes_max)
+                return self._tls.read(bytes_max)
             except ssl.SSLWantReadError:
-                await self._flush()  # what the peer's messages made TLS say: a key update
                 await self._feed()
             except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLError as error:
                 raise trio.BrokenResourceError("TLS stream broken") from error
-            else:
-                await self._flush()
-                return data
 
     async def aclose(self) -> None:
+        if self._is_closed:
+            await self._stream.aclose()
+            return
+        self._is_closed = True
         try:
-            if not self._send_lock.locked():
+            self._send_lock.acquire_nowait()
+        except trio.WouldBlock:
+            pass  # somebody is in the middle of a record: nothing can be said any more
+        else:
+            try:
                 with self._clock.move_on_after(CLOSE_S):
                     await self._say_goodbye()
+            finally:
+                self._send_lock.release()
         finally:
             await self._stream.aclose()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise trio.ClosedResourceError("TLS stream closed")
 
     async def _say_goodbye(self) -> None:
         with contextlib.suppress(ssl.SSLError):  # it wants the peer's goodbye as well: no waiting
@@ -199,12 +216,9 @@ class TlsStream:
             self._incoming.write_eof()
 
     async def _flush(self) -> None:
-        """Send what TLS has written. The lock keeps records in order between two tasks."""
-        if not self._outgoing.pending:
-            return
-        async with self._send_lock:
-            if data := self._outgoing.read():
-                await self._stream.send_all(data)
+        """Send what TLS has written."""
+        if data := self._outgoing.read():
+            await self._stream.send_all(data)
 
 
 def make_context(leaf: Leaf, authorities: Iterable[bytes], *, is_server: bool) -> ssl.SSLContext:

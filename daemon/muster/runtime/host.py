@@ -159,6 +159,7 @@ class AgentHost:
             persist=self._executor.persist,
             sources=[make(surroundings) for make in makers],
             recorder=services.recorder,
+            lag_event=agent.lag_event,
             inbox_max=mailbox_max,
             overflow=overflow,
         )

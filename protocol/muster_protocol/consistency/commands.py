@@ -12,13 +12,11 @@ from typing import Annotated
 import msgspec
 
 from muster_protocol.errors import UsageError
-from muster_protocol.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
+from muster_protocol.limits import KEY_BYTES_MAX, LIST_KEYS_MAX, VALUE_BYTES_MAX
 from muster_protocol.types import HexId, UInt
 from muster_protocol.wire.codec import Decoder, encode
 
 BATCH_COMMANDS_MAX = 10_000
-LIST_KEYS_MAX = 1_000
-"""Keys in one page of a listing: with the longest keys the page still fits a control frame."""
 
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_BYTES_MAX)]
 Value = Annotated[bytes, msgspec.Meta(max_length=VALUE_BYTES_MAX)]

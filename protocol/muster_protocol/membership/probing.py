@@ -135,10 +135,13 @@ class Probing:
     def expire(self, *, now: float) -> None:
         """Do what is due."""
         for probe in [probe for probe in self._probes.values() if probe.deadline <= now]:
-            if probe.is_indirect:
+            entry = self._table.get(probe.target)
+            if entry is None or not entry.member.is_present:
+                del self._probes[probe.sequence]
+            elif probe.is_indirect:
                 self._fail(probe, SILENT, now)
             else:
-                self._ask_others(probe)
+                self._ask_others(probe, entry)
         for relay in [relay for relay in self._relays.values() if relay.deadline <= now]:
             self._expire_relay(relay)
         if self._next_round is not None and self._next_round <= now:
@@ -181,13 +184,10 @@ class Probing:
             entry.member.address, probe.target, *word, Ping(probe.sequence, probe.target)
         )
 
-    def _ask_others(self, probe: Probe) -> None:
+    def _ask_others(self, probe: Probe, entry: Entry) -> None:
         assert probe.indirect_at is not None, "asked twice"
         timeout_s = probe.ends_at - probe.indirect_at
         probe.indirect_at = None
-        entry = self._table.get(probe.target)
-        if entry is None:
-            return
         relays = self._table.pick(
             self._rng,
             self._config.indirect_checks,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from muster_protocol.consistency.commands import LIST_KEYS_MAX
+from muster_protocol.limits import LIST_KEYS_MAX
 from muster_protocol.types import HexId, UInt
 
 

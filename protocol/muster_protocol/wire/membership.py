@@ -37,7 +37,6 @@ from muster_protocol.limits import META_BYTES_MAX, PUSH_PULL_MEMBERS_MAX
 from muster_protocol.types import (
     NO_CLUSTER,
     Address,
-    ClusterId,
     NameText,
     NodeId,
     OptionalHexId,
@@ -102,11 +101,6 @@ class NodeMeta(msgspec.Struct, frozen=True, array_like=True):
     bootstrap_expect: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
     voter: bool = False
     tags: Annotated[dict[TagKey, TagValue], msgspec.Meta(max_length=TAGS_MAX)] = {}
-
-    @property
-    def cluster(self) -> ClusterId:
-        """`cluster_id` under its own type."""
-        return ClusterId(self.cluster_id)
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from muster_protocol.consistency.commands import Command, Result, is_read
-from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError
-from muster_protocol.types import Address, NodeId
-from muster_protocol.wire.codec import encode
-from muster_protocol.wire.forward import (
+from muster_protocol.consistency.forward import (
     AskConfiguration,
     Committed,
     ConfigurationIs,
@@ -28,6 +25,9 @@ from muster_protocol.wire.forward import (
     Unknown,
     decode_forward,
 )
+from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError
+from muster_protocol.types import Address, NodeId
+from muster_protocol.wire.codec import encode
 from muster_protocol.wire.hello import Purpose
 from muster_protocol.wire.raft import Configuration
 

@@ -122,6 +122,8 @@ def _same_change(text: str) -> tuple[str, int]:
 
 def _list(args: argparse.Namespace, context: Context) -> None:
     result = _all_pages(args, context)
+    if args.quiet and not context.as_json and result.outcome == "stale":
+        context.terminal.note(render.stale(result.age_s))
     context.show(result, render.kv_keys if args.quiet else render.kv_list)
 
 
@@ -130,7 +132,7 @@ def _all_pages(args: argparse.Namespace, context: Context) -> KvListResult:
     changed since then may or may not be in it."""
     from msgspec.structs import replace
 
-    from muster_protocol.consistency.commands import LIST_KEYS_MAX
+    from muster_protocol.limits import LIST_KEYS_MAX
 
     entries: list[Any] = []
     first: KvListResult | None = None

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from testkit.fake_daemon import FakeDaemon
 
 

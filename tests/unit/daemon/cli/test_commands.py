@@ -7,17 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from testkit.commandline import Outcome, muster
-from testkit.fake_daemon import (
-    FakeDaemon,
-    Stream,
-    a_key,
-    a_kv_result,
-    a_member,
-    a_problem,
-    a_status,
-    members,
-)
 
 from muster.cli.watch import watch
 from muster_protocol.limits import VALUE_BYTES_MAX
@@ -36,8 +25,20 @@ from muster_protocol.session.methods import (
     VersionResult,
     VoterRow,
 )
+from testkit.commandline import Outcome, muster
+from testkit.fake_daemon import (
+    FakeDaemon,
+    Stream,
+    a_key,
+    a_kv_result,
+    a_member,
+    a_problem,
+    a_status,
+    members,
+)
 
 SESSION = "5" * 32
+HEADINGS = ("NAME", "ID", "ADDRESS", "STATE", "FOR", "ROLE", "SEEN", "BUILD", "WHY")
 
 
 def at(
@@ -140,7 +141,7 @@ def test_members_are_shown_with_their_ages(daemon: FakeDaemon) -> None:
     rows = (a_member(1), a_member(2), a_member(3, state="failed", seen_age_s=None, why="no ack"))
     daemon.answers("members", members(*rows))
     lines = at(daemon, "members").out.splitlines()
-    assert lines[0].split() == "NAME ID ADDRESS STATE FOR ROLE SEEN BUILD WHY".split()
+    assert lines[0].split() == list(HEADINGS)
     assert lines[1].startswith("*  web1")
     assert "1.2 s ago" in lines[2]
     assert lines[3].split()[3:5] == ["failed", "10"]
@@ -157,11 +158,10 @@ def test_members_can_be_filtered_and_named_alone(daemon: FakeDaemon) -> None:
 
 
 def test_watch_asks_again_and_tells_when_the_daemon_is_gone(daemon: FakeDaemon) -> None:
-    from testkit.commandline import _Output
-
     from muster.cli import render
     from muster.cli.context import Context
     from muster.cli.terminal import Terminal
+    from testkit.commandline import _Output
 
     daemon.answers("status", a_status(term=1), a_status(term=2))
     out, err = _Output(tty=False), _Output(tty=False)
@@ -415,6 +415,13 @@ def test_keys_alone_are_listed_for_scripts(daemon: FakeDaemon) -> None:
     page = KvListResult(outcome="committed", revision=9, entries=entries, more=False)
     daemon.answers("kv.list", page)
     assert at(daemon, "kv", "ls", "-q").out == "a\nb\ufffdc\n"
+
+
+def test_a_stale_list_of_keys_says_so_beside_them(daemon: FakeDaemon) -> None:
+    page = KvListResult(outcome="stale", revision=9, entries=[a_key("a")], more=False, age_s=45.0)
+    daemon.answers("kv.list", page)
+    outcome = at(daemon, "kv", "ls", "-q", "--stale")
+    assert (outcome.out, outcome.stderr) == ("a\n", "muster: STALE: as of 45 s ago\n")
 
 
 def test_a_key_that_is_not_text_is_refused(daemon: FakeDaemon) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from testkit.commandline import muster
 
 from muster.cli.main import COMMANDS
+from testkit.commandline import muster
 
 
 @pytest.mark.parametrize("word", list(COMMANDS))

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from testkit.commandline import muster
 
 from muster_protocol.crypto.keyring import Keyring, parse_secrets
+from testkit.commandline import muster
+
+LEVELS = "debug, info, warning, error"
 
 
 def mode(path: Path) -> int:
@@ -101,8 +103,7 @@ def test_every_fault_of_a_file_is_one_line_with_its_place(tmp_path: Path) -> Non
     assert outcome.code == 2
     assert outcome.stderr.splitlines() == [
         f"muster: {config}:2: node.prot: there is no such setting; did you mean port?",
-        f"muster: {config}:4: log.level: 'loud' is not one of the choices; "
-        "one of debug, info, warning, error",
+        f"muster: {config}:4: log.level: 'loud' is not one of the choices; one of {LEVELS}",
     ]
     checked = muster("config", "check", str(config), "--json")
     assert (checked.code, checked.json["valid"]) == (2, False)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from testkit.fake_daemon import FakeDaemon, a_status
 
 HEAVY = ("trio", "structlog", "rich", "prometheus_client", "cryptography", "pysyncobj", "asyncio")

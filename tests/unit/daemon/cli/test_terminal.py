@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from testkit.commandline import muster
-from testkit.fake_daemon import FakeDaemon, a_member, a_status, members
 
 from muster.cli.render import age, duration, size
 from muster.cli.terminal import clean
+from testkit.commandline import muster
+from testkit.fake_daemon import FakeDaemon, a_member, a_status, members
 
 HOSTILE = "evil\x1b]0;owned\x07\x9b31m\u202egnp.exe\r\nroot"
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -31,9 +31,8 @@ def test_control_characters_of_other_machines_never_come_through(
 
 
 def test_an_error_of_the_daemon_is_cleaned_too(daemon: FakeDaemon) -> None:
-    from testkit.fake_daemon import refusal
-
     from muster_protocol.session.messages import Code
+    from testkit.fake_daemon import refusal
 
     daemon.answers("status", refusal(Code.FAILED, "a\x1b[2Jb\nc", "d\x07"))
     outcome = muster("status", "--socket", str(daemon.path))

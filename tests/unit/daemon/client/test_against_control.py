@@ -1,4 +1,4 @@
-"""Both clients against the real control server: the fake daemon of the other tests is true to it."""
+"""Both clients against the real control server: the fake daemon is true to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import trio
-from testkit.fake_daemon import a_kv_result, a_status
 
 from muster.client.aio import connect
 from muster.client.blocking import Client
@@ -17,6 +16,7 @@ from muster.clock import TrioClock
 from muster.control import Caller, ControlServer, greeting
 from muster_protocol.errors import OutcomeUnknown, Refused
 from muster_protocol.session.methods import SignalItem, TailParams
+from testkit.fake_daemon import a_kv_result, a_status
 
 
 async def _status(_params: Any, _caller: Caller) -> Any:

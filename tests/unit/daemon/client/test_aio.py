@@ -6,6 +6,12 @@ from pathlib import Path
 
 import pytest
 import trio
+
+import muster
+from muster.client.aio import connect
+from muster.client.errors import Incompatible, NotFound, TimedOut, Unknown, Unreachable
+from muster_protocol.session.messages import Code, Request
+from muster_protocol.session.methods import SignalItem
 from testkit.fake_daemon import (
     HANG_UP,
     SILENCE,
@@ -16,12 +22,6 @@ from testkit.fake_daemon import (
     hello,
     refusal,
 )
-
-import muster
-from muster.client.aio import connect
-from muster.client.errors import Incompatible, NotFound, TimedOut, Unknown, Unreachable
-from muster_protocol.session.messages import Code, Request
-from muster_protocol.session.methods import SignalItem
 
 
 def a_signal(number: int) -> SignalItem:

@@ -8,16 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from testkit.fake_daemon import (
-    HANG_UP,
-    SILENCE,
-    FakeDaemon,
-    Stream,
-    a_kv_result,
-    a_status,
-    hello,
-    refusal,
-)
 
 from muster.client.blocking import Client
 from muster.client.errors import (
@@ -38,6 +28,16 @@ from muster.client.errors import (
 from muster_protocol.errors import LocalError, OutcomeUnknown, RemoteError, UsageError
 from muster_protocol.session.messages import Code
 from muster_protocol.session.methods import KvPutParams, SignalItem, StatusResult
+from testkit.fake_daemon import (
+    HANG_UP,
+    SILENCE,
+    FakeDaemon,
+    Stream,
+    a_kv_result,
+    a_status,
+    hello,
+    refusal,
+)
 
 SHORT_S = 0.3
 
@@ -132,7 +132,7 @@ def test_a_daemon_that_never_answers_times_out(daemon: FakeDaemon, at_the_hello:
     daemon.greeting = SILENCE if at_the_hello else hello()
     daemon.answers("status", SILENCE)
     started = time.monotonic()
-    with a_client(daemon, SHORT_S) as client, pytest.raises(TimedOut, match="0.3 s"):
+    with a_client(daemon, SHORT_S) as client, pytest.raises(TimedOut, match=r"0\.3 s"):
         client.call("status")
     assert SHORT_S <= time.monotonic() - started < SHORT_S + 2
 

@@ -24,9 +24,13 @@ from muster_protocol.membership.events import (
     SyncReceived,
     UpdateMeta,
 )
+from muster_protocol.membership.joining import HINTS_MAX
 from muster_protocol.membership.member import Accusation, Member, MemberView
+from muster_protocol.membership.probing import RELAYS_MAX
 from muster_protocol.membership.suspicion import REFUSED, SILENT
 from muster_protocol.membership.swim import Swim
+from muster_protocol.membership.sync import DIFFERENCES_PER_S_MAX
+from muster_protocol.membership.table import MEMBERS_MAX
 from muster_protocol.types import Address, ClusterId, NodeId, Severity
 from muster_protocol.wire.membership import (
     INCARNATION_END,
@@ -120,7 +124,11 @@ class Bench:
 
 
 def an_alive(node: NodeId, incarnation: int = 0, **changes: Any) -> Alive:
-    fields = {"name": NAMES[node], "address": ADDRESSES[node], "meta": NodeMeta()} | changes
+    fields: dict[str, Any] = {
+        "name": NAMES[node],
+        "address": ADDRESSES[node],
+        "meta": NodeMeta(),
+    } | changes
     return Alive(node, incarnation=incarnation, **fields)
 
 
@@ -263,7 +271,7 @@ def test_refutation_never_reuses_an_incarnation() -> None:
     bench.give(UpdateMeta(NodeMeta(voter=True)))
     assert used == sorted(used)
     assert bench.me.incarnation == 43
-    said = {}
+    said: dict[int, Alive] = {}
     for alive in bench.sent(Alive):
         if alive.node == ME:
             assert said.setdefault(alive.incarnation, alive) == alive
@@ -487,6 +495,33 @@ def test_relay_says_after_four_fifths_that_it_has_no_answer_and_passes_a_late_on
     assert bench.sent(IndirectAck, to=A) == [IndirectAck(500)]
 
 
+def test_probe_of_a_member_that_says_good_bye_meanwhile_is_held_against_nobody() -> None:
+    bench = Bench(A, B)
+    ping = next_ping(bench)
+    bench.hear(ping.target, Stopped(ping.target, 0))
+    bench.wait(1.1)
+    assert bench.sent(PingReq) == []
+    assert bench.view(ping.target).state is MemberState.STOPPED
+    assert bench.swim.statistics().local_health == 0
+
+
+def test_relays_are_bounded_and_the_oldest_goes() -> None:
+    bench = Bench(A, B)
+    bench.forget_effects()
+    for sequence in range(RELAYS_MAX + 1):
+        bench.hear(A, PingReq(sequence, B, ADDRESSES[B], 400))
+    first, *_, last = bench.sent(Ping, to=B)
+    bench.hear(B, Ack(first.sequence), Ack(last.sequence))
+    assert bench.sent(IndirectAck, to=A) == [IndirectAck(RELAYS_MAX)]
+
+
+def test_relay_asked_to_ping_ourselves_is_ignored() -> None:
+    bench = Bench(A)
+    bench.forget_effects()
+    bench.hear(A, PingReq(1, ME, ADDRESSES[ME], 400))
+    assert bench.sent(Ping) == []
+
+
 def test_relay_sends_no_nack_where_none_is_wanted() -> None:
     bench = Bench(A, B)
     bench.hear(A, PingReq(500, B, ADDRESSES[B]))
@@ -657,6 +692,47 @@ def test_own_record_in_a_pushed_table_is_refuted() -> None:
     assert bench.me.incarnation == 9
 
 
+def test_join_hints_are_bounded_and_the_oldest_goes() -> None:
+    bench = Bench()
+    addresses = tuple(Address(f"10.1.{n // 200}.{n % 200}", 7411) for n in range(HINTS_MAX + 1))
+    bench.give(JoinHint(addresses))
+    assert bench.swim.statistics().joins_pending == HINTS_MAX
+    assert addresses[0] not in [packet.to for packet in bench.of(SendPacket)]
+    bench.give(JoinHint(addresses[1:]))
+    assert bench.swim.statistics().joins_pending == HINTS_MAX
+
+
+def test_join_hint_of_a_present_member_is_dropped() -> None:
+    bench = Bench(A)
+    bench.give(JoinHint((ADDRESSES[A], ADDRESSES[B])))
+    bench.hear(B, an_alive(B))
+    bench.wait(5.0)
+    assert bench.swim.statistics().joins_pending == 0
+
+
+def test_different_digests_are_answered_only_so_often() -> None:
+    bench = Bench(A)
+    bench.forget_effects()
+    for _ in range(2 * DIFFERENCES_PER_S_MAX):
+        bench.hear(A, Digest(2, 1))
+    assert len(bench.sent(DigestDiffers)) == DIFFERENCES_PER_S_MAX
+    bench.now += 1.1
+    bench.hear(A, Digest(2, 1))
+    assert len(bench.sent(DigestDiffers)) == DIFFERENCES_PER_S_MAX + 1
+
+
+def test_table_that_is_full_takes_nobody_more() -> None:
+    bench = Bench()
+    rows = tuple(
+        MemberRecord(NodeId(f"{n:032x}"), f"n{n}", ADDRESSES[A], 0, MemberState.STOPPED)
+        for n in range(1, MEMBERS_MAX + 2)
+    )
+    bench.give(SyncReceived(A, SyncTable(rows)))
+    assert len(bench.swim.members()) == MEMBERS_MAX + 1
+    assert bench.swim.statistics().ignored["table full"] == 1
+    assert len(bench.swim.table_for_sync().members) == MEMBERS_MAX + 1
+
+
 # --- going away --------------------------------------------------------------------------------
 
 
@@ -667,11 +743,12 @@ def test_farewell_is_told_and_then_nothing_more(request_: Any, said: Any) -> Non
     bench = Bench(A, B, C)
     bench.forget_effects()
     bench.give(request_)
-    assert not bench.swim.has_departed
+    departed = [bench.swim.has_departed]
     bench.wait(2.0)
     for node in (A, B, C):
         assert said in bench.sent(type(said), to=node)
-    assert bench.swim.has_departed
+    departed.append(bench.swim.has_departed)
+    assert departed == [False, True]
     assert bench.swim.deadline is None
     bench.forget_effects()
     bench.hear(A, Ping(1, ME))

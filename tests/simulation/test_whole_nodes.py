@@ -1,0 +1,242 @@
+"""Whole production nodes on virtual time: agents, gossip, Raft and signals together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+
+from muster.runtime.host import HostState
+from muster_protocol.effects import Emit
+from muster_protocol.errors import OutcomeUnknown, Refused
+from muster_protocol.types import Scope
+from muster_protocol.wire.membership import MemberState
+from testkit.node_cluster import NodeCluster, SimNode, node_cluster
+
+
+async def test_three_nodes_found_a_cluster_and_agree(autojump_clock: object) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        for node in cluster.nodes:
+            await cluster.put(node, f"from {node.number}", b"value")
+        for reader in cluster.nodes:
+            for writer in cluster.nodes:
+                assert await cluster.get(reader, f"from {writer.number}") == b"value"
+
+
+async def test_a_killed_leader_is_detected_replaced_and_comes_back(autojump_clock: object) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        others = [n for n in cluster.nodes if n is not leader]
+        await cluster.put(leader, "k", b"before")
+        gone = leader.me
+        await cluster.kill(leader)
+        assert await cluster.until(lambda: cluster.leader(*others)) < 1.0
+        await cluster.put(others[0], "k", b"after")
+        states = lambda: [  # noqa: E731 (one line of meaning)
+            m.state for o in others for m in o.running.members() if m.id == gone
+        ]
+        assert await cluster.until(lambda: states() == [MemberState.FAILED] * 2) < 6.0
+        await cluster.start(leader)
+        await cluster.until(cluster.leader)
+        assert await cluster.get(leader, "k") == b"after"
+
+
+async def test_power_loss_of_all_loses_nothing_acknowledged(autojump_clock: object) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        for number in range(20):
+            await cluster.put(cluster.nodes[number % 3], f"k{number}", b"%d" % number)
+        for node in cluster.nodes:
+            assert node.scope is not None
+            node.scope.cancel()
+            node.host.power_off(tear=True)
+        await trio.sleep(1)
+        await cluster.start()
+        await cluster.founded()
+        for number in range(20):
+            assert await cluster.get(cluster.nodes[0], f"k{number}") == b"%d" % number
+
+
+async def test_a_cut_off_minority_refuses_at_once_and_recovers(autojump_clock: object) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        others = [n for n in cluster.nodes if n is not leader]
+        for other in others:
+            cluster.fabric.cut(leader.host.ip, other.host.ip)
+        await cluster.until(lambda: cluster.leader(*others))
+        await cluster.until(lambda: not leader.running.verdict().may_act, 5.0)
+        started = trio.current_time()
+        with pytest.raises(Refused, match="1 of 3 voters in reach"):
+            await cluster.put(leader, "k", b"must not be")
+        assert trio.current_time() - started < 0.1
+        await cluster.until(lambda: leader.said("partition.minority"), 2.0)
+        await cluster.put(others[0], "k", b"majority")
+        cluster.fabric.heal_all()
+        await cluster.until(lambda: leader.running.verdict().may_act)
+        await cluster.until(cluster.leader)
+        assert await cluster.get(leader, "k") == b"majority"
+
+
+async def test_a_write_that_the_leader_could_not_confirm_is_unknown_or_done(
+    autojump_clock: object,
+) -> None:
+    """Cut off in the middle: the client is told that it is not known, never that it failed."""
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        outcomes: list[str] = []
+
+        async def write() -> None:
+            try:
+                await cluster.put(leader, "k", b"v")
+                outcomes.append("committed")
+            except OutcomeUnknown:
+                outcomes.append("unknown")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await trio.lowlevel.checkpoint()
+            for other in cluster.nodes:
+                if other is not leader:
+                    cluster.fabric.cut(leader.host.ip, other.host.ip)
+        assert outcomes[0] in ("committed", "unknown")
+
+
+async def test_a_signal_of_scope_cluster_reaches_every_member_once_and_in_order(
+    autojump_clock: object,
+) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        await trio.sleep(5)
+        inboxes = [
+            node.running.parts.bus.subscribe(["cluster.load.reported"], name="test")  # type: ignore[union-attr]
+            for node in cluster.nodes
+        ]
+        for number in range(100):
+            emit(cluster.nodes[0], number)
+        await trio.sleep(5)
+        for inbox in inboxes:
+            numbers = []
+            while (signal := inbox.next_nowait()) is not None:
+                numbers.append(signal.data["number"])
+            assert numbers == list(range(100))
+
+
+def emit(node: SimNode, number: int) -> None:
+    parts = node.running.parts
+    assert parts is not None
+    effect = Emit("cluster.load.reported", {"number": number}, scope=Scope.CLUSTER)
+    executor = parts.supervisor._executor
+    executor.perform(effect)
+
+
+def agent_state(node: SimNode, name: str) -> Any:
+    parts = node.running.parts
+    assert parts is not None
+    return next(c for c in parts.supervisor.statistics() if c.name == name)
+
+
+def break_agent(cluster: NodeCluster, node: SimNode, name: str) -> None:
+    """The next thing that this agent handles raises."""
+
+    def broken(event: Any, *, now: float) -> Any:
+        raise RuntimeError("a bug")
+
+    node.agents.__getattribute__(name).handle = broken
+
+
+@pytest.mark.parametrize("name", ["failure", "signals", "discovery", "consistency", "partition"])
+async def test_an_agent_that_raises_is_restarted_and_takes_nothing_else_down(
+    autojump_clock: object, name: str
+) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        node = cluster.nodes[0]
+        await cluster.put(node, "k", b"before")
+        break_agent(cluster, node, name)
+        agent = getattr(node.agents, name)
+        agent.surroundings.post(object())
+        await cluster.until(lambda: agent_state(node, name).restarts == 1)
+        await cluster.until(lambda: agent_state(node, name).state is HostState.RUNNING)
+        parts = node.running.parts
+        assert parts is not None
+        assert all(c.restarts == (c.name == name) for c in parts.supervisor.statistics())
+        await cluster.until(cluster.leader)
+        await cluster.put(node, "k", b"after")
+        assert await cluster.get(cluster.nodes[1], "k") == b"after"
+
+
+async def test_an_agent_that_raises_again_and_again_is_parked_shown_and_alerted(
+    autojump_clock: object,
+) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        node = cluster.nodes[0]
+        parts = node.running.parts
+        assert parts is not None
+        alerts = parts.bus.subscribe(["cluster.health.alerted"], name="test")
+
+        async def keep_breaking() -> None:
+            while agent_state(node, "partition").state is not HostState.PARKED:
+                if agent_state(node, "partition").state is HostState.RUNNING:
+                    break_agent(cluster, node, "partition")
+                    node.agents.partition.surroundings.post(object())
+                await trio.sleep(0.05)
+
+        await keep_breaking()
+        assert node.said("agent.parked")
+        assert (await alerts.next()).data["data"]["agent"] == "partition"
+        assert agent_state(node, "partition").last_error.startswith("RuntimeError")
+        parts.supervisor.unpark("partition")
+        await cluster.until(lambda: agent_state(node, "partition").state is HostState.RUNNING)
+
+
+async def test_a_far_behind_follower_is_refilled_by_a_snapshot(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.agents.consistency.voter.SNAPSHOT_EVERY_ENTRIES", 50)
+    monkeypatch.setattr("muster.agents.consistency.voter.KEEP_ENTRIES", 10)
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        behind = next(n for n in cluster.nodes if n is not leader)
+        await cluster.kill(behind)
+        for number in range(200):
+            await cluster.put(leader, f"k{number}", b"%d" % number)
+        await cluster.until(lambda: leader.agents.consistency.voter.snapshots_taken >= 2)
+        await cluster.start(behind)
+        await cluster.until(lambda: cluster.leader())
+        await cluster.until(lambda: behind.agents.consistency.voter.snapshots_installed == 1)
+        await cluster.until(
+            lambda: (
+                behind.agents.consistency.voter.replica.registry.digest()
+                == leader.agents.consistency.voter.replica.registry.digest()
+            )
+        )
+        await cluster.kill(behind)
+        await cluster.start(behind)
+        await cluster.until(cluster.leader)
+        assert await cluster.get(behind, "k150") == b"150"
+
+
+async def test_a_fourth_node_forwards_without_a_seat(autojump_clock: object) -> None:
+    async with node_cluster(4, founders=3) as cluster:
+        await cluster.start(*cluster.nodes[:3])
+        await cluster.until(lambda: cluster.leader(*cluster.nodes[:3]))
+        await cluster.start(cluster.nodes[3])
+        await cluster.until(lambda: cluster.nodes[3].agents.consistency.cluster)
+        await cluster.until(lambda: cluster.nodes[3].running.verdict().may_act)
+        await cluster.put(cluster.nodes[3], "k", b"v")
+        assert await cluster.get(cluster.nodes[3], "k") == b"v"
+        with pytest.raises(Refused, match="no replica"):
+            cluster.nodes[3].agents.consistency.read_stale(None)
