@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import structs
+
 from muster import __version__
 from muster.control import Caller, Handler, StreamHandler
 from muster.raft_status import raft_result
@@ -171,7 +173,10 @@ class Handlers:
         )
 
     async def kv_put(self, params: m.KvPutParams, caller: Caller) -> m.KvResult:
-        return await self._change(Put(params.key, params.value, params.expected), params, caller)
+        done = await self._change(Put(params.key, params.value, params.expected), params, caller)
+        assert done.entry is not None
+        entry = structs.replace(done.entry, value=params.value)  # it does not travel twice
+        return structs.replace(done, entry=entry)
 
     async def kv_delete(self, params: m.KvChangeParams, caller: Caller) -> m.KvResult:
         return await self._change(Delete(params.key, params.expected), params, caller)
@@ -261,6 +266,8 @@ class Handlers:
         return m.AgentsResult(node=self._parts.me, agents=rows)
 
     async def agents_unpark(self, params: m.AgentParams, caller: Caller) -> m.DoneResult:
+        if params.name not in self._parts.supervisor.names():
+            raise Refused("not-found", f"there is no agent {params.name!r}")
         self._parts.supervisor.unpark(params.name)
         self._audit(caller, "agents unpark", {"agent": params.name})
         return m.DoneResult(message=f"agent {params.name} starts again")

@@ -66,8 +66,8 @@ if TYPE_CHECKING:
     from muster.net.endpoints import StreamListener
     from muster.world import World
 
-FAREWELL_S: Final = 0.4
-"""Between telling that we stop and going: two gossip intervals, for the news to leave."""
+FAREWELL_S: Final = 2.0
+"""How long a stop waits for its news to leave; the machine's own farewell takes one second."""
 
 HANDOVER_S: Final = 1.0
 """How long a stop waits for leadership to be taken over; without it the others need an election."""
@@ -232,7 +232,9 @@ class Node:
                     await self.world.clock.sleep(0.02)
         if agents.failure is not None:
             agents.failure.post(LeaveRequested() if self._is_leaving else StopRequested())
-            await self.world.clock.sleep(FAREWELL_S)
+            with self.world.clock.move_on_after(FAREWELL_S):
+                while not agents.failure.swim.has_departed:
+                    await self.world.clock.sleep(0.05)
         await parts.supervisor.stop()
         await self.recorder.flush()
 

@@ -27,10 +27,10 @@ ClusterId = NewType("ClusterId", str)
 
 NO_CLUSTER = ClusterId("")
 
-HexId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+HexId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 """How a `NodeId` is checked when it is decoded."""
 
-OptionalHexId = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{32})?$")]
+OptionalHexId = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
 """How a `ClusterId` is checked when it is decoded."""
 
 UInt = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -40,7 +40,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 HostText = Annotated[str, msgspec.Meta(max_length=45)]
 """An IP address as text; 45 is the longest textual IPv6 form (RFC 4291 with embedded IPv4)."""
 
-NameText = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$")]
+NameText = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})\Z")]
 """A node's human name: what a host name may hold, so that it can go into file and metric names."""
 
 

@@ -20,7 +20,7 @@ from muster.runtime.agent import Agent
 from muster.runtime.sensors import Sensor
 from muster_protocol.discovery.peers import DISCOVERED
 from muster_protocol.effects import Effect, SendPacket
-from muster_protocol.errors import RemoteError, UsageError
+from muster_protocol.errors import Refused, RemoteError, UsageError
 from muster_protocol.membership.effects import ProbeByStream, StartSync
 from muster_protocol.membership.events import (
     ForgetRequested,
@@ -87,7 +87,7 @@ class FailureDetector(Agent):
     """See the module."""
 
     name = "failure"
-    lag_event = LoopLagged
+    sensor_names = (PacketSensor.name,)
 
     def __init__(
         self,
@@ -102,6 +102,7 @@ class FailureDetector(Agent):
         self.routes = {DISCOVERED: join}
         self.sensors = (lambda _surroundings: PacketSensor(channel),)
         super().__init__()
+        self.lag_event = LoopLagged
         self.swim = swim
         self._channel = channel
         self._streams = streams
@@ -234,13 +235,13 @@ class FailureDetector(Agent):
         return next((m.address for m in self.swim.members() if m.id == node), None)
 
     def find(self, text: str) -> NodeId:
-        """The member with this id, id prefix or name. Errors: UsageError."""
+        """The member with this id, id prefix or name. Errors: Refused("not-found"), UsageError."""
         found = [m for m in self.swim.members() if m.name == text or m.id.startswith(text)]
         exact = [m for m in found if text in (m.id, m.name)]
         if len(exact) == 1:
             return exact[0].id
         if not found:
-            raise UsageError(f"there is no member {text!r}")
+            raise Refused("not-found", f"there is no member {text!r}")
         if len(found) > 1:
             ids = ", ".join(m.id[:12] for m in found)
             raise UsageError(f"{text!r} means several members: {ids}; use an id")

@@ -111,8 +111,7 @@ class Tour:
         if self.breaks("failover"):
             others[0].signal(signal.SIGSTOP)
         self.killed, self.killed_at = leader, time.monotonic()
-        if not self.breaks("detection"):
-            leader.kill()
+        leader.kill()
         if self.breaks("failover"):
             others = others[1:]
         new = wait_for(lambda: self.cluster.leader(others), 10.0, "no new leader")
@@ -128,6 +127,8 @@ class Tour:
         assert self.killed is not None
         name = self.killed.name
         others = [node for node in self.cluster.nodes if node is not self.killed]
+        if self.breaks("detection"):
+            self.killed.start()
         wait_for(
             lambda: all(state_of(node, name) == "failed" for node in others),
             15.0,
@@ -186,6 +187,7 @@ class Tour:
         return f"{self.killed.name} is alive again on all three"
 
     def minority(self) -> str:
+        wait_for(self._all_voters_linked, 10.0, "not all voters reach each other")
         last = self._follower()
         gone = [node for node in self.cluster.nodes if node is not last]
         if self.breaks("minority"):
@@ -213,6 +215,10 @@ class Tour:
             15.0,
             "not all nodes see each other alive",
         )
+
+    def _all_voters_linked(self) -> bool:
+        said = [ask(node, "status") for node in self.cluster.nodes]
+        return all(status is not None and status.voters_reachable == 3 for status in said)
 
     def _follower(self) -> LocalNode:
         leader = self.cluster.wait_for_leader(10.0)

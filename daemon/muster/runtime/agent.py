@@ -103,7 +103,7 @@ class Agent:
     readings: Mapping[str, Action] = _NO_ACTIONS
     schedules: Sequence[Every] = ()
     sensors: Sequence[SensorMaker] = ()
-    lag_event: ClassVar[Callable[[float], Any] | None] = None
+    lag_event: Callable[[float], Any] | None = None
     """Makes the event by which this agent hears that a deadline fired so many seconds late."""
     skills: Sequence[Skill] = ()
 

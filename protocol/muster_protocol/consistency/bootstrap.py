@@ -68,7 +68,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     proposer: OptionalHexId = ""
     cluster: OptionalHexId = ""
     founders: tuple[HexId, ...] = ()
-    generation: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{16})?$")] = ""
+    generation: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{16})?\Z")] = ""
     configuration: Configuration | None = None
     aborted: tuple[HexId, ...] = ()
 

@@ -62,17 +62,22 @@ from muster_protocol.raftguard.events import (
     TickEngine,
     TransferLeadership,
 )
+from muster_protocol.raftguard.translation import (
+    append_of,
+    engine_ack,
+    engine_step_up,
+    engine_vote_request,
+    vote_request_of,
+)
 from muster_protocol.types import NodeId, Rng, Severity
 from muster_protocol.wire.raft import (
     Ack,
     Append,
     Configuration,
-    Entry,
     HigherTerm,
     Manifest,
     PreVote,
     PreVoteRequest,
-    RaftFrame,
     SnapshotOffer,
     TimeoutNow,
     Vote,
@@ -344,17 +349,7 @@ class RaftGuard:
         del now
         if frame.term < self._log.current_term:
             return (SendFrame(peer, HigherTerm(self._log.current_term)),)
-        return (
-            Deliver(
-                peer,
-                {
-                    "type": "request_vote",
-                    "term": frame.term,
-                    "last_log_index": frame.last_index,
-                    "last_log_term": frame.last_term,
-                },
-            ),
-        )
+        return (Deliver(peer, engine_vote_request(frame)),)
 
     def _on_vote(self, peer: NodeId, frame: Vote, now: float) -> Effects:
         del now
@@ -369,20 +364,9 @@ class RaftGuard:
         return self._step_up_to(frame.term)
 
     def _step_up_to(self, term: int) -> Effects:
-        """Adopt a higher term and be a follower in it, without voting.
-
-        The engine is given a vote request of a candidate whose log is too old for anybody
-        (`last_log_term` -1), the one public way in which it takes over a term.
-        """
-        if term <= self._log.current_term:
-            return ()
-        message = {
-            "type": "request_vote",
-            "term": term,
-            "last_log_term": -1,
-            "last_log_index": 0,
-        }
-        return (Deliver(None, message),)
+        """Adopt a higher term and be a follower in it, without voting: a vote request that must be
+        refused is the one public way in which the engine takes over a term."""
+        return (Deliver(None, engine_step_up(term)),) if term > self._log.current_term else ()
 
     def _on_transfer(self, event: TransferLeadership, now: float) -> Effects:
         del event, now
@@ -479,12 +463,7 @@ class RaftGuard:
         next_index = frame.next_index
         if frame.success:
             next_index = min(next_index, self._log.durable_index + 1)
-        return {
-            "type": "next_node_idx",
-            "next_node_idx": next_index,
-            "reset": frame.reset,
-            "success": frame.success,
-        }
+        return engine_ack(next_index=next_index, success=frame.success, reset=frame.reset)
 
     # --- durability -------------------------------------------------------------------------
 
@@ -591,7 +570,6 @@ class RaftGuard:
         return self._engine_handlers[event.message["type"]](event.peer, event.message)
 
     def _send_append(self, peer: NodeId, message: Mapping[str, Any]) -> Effects:
-        assert "transmission" not in message, "an entry reached the engine's batch size"
         if "prevLogIdx" not in message:
             manifest = self._log.manifest
             # The engine repeats this until the peer is disconnected or its period has passed;
@@ -600,13 +578,7 @@ class RaftGuard:
             if manifest is None:
                 return (shut, *self._drop("no-snapshot-yet"))
             return (shut, SendFrame(peer, SnapshotOffer(message["term"], manifest)))
-        frame = Append(
-            term=message["term"],
-            commit_index=message["commit_index"],
-            previous_index=message["prevLogIdx"],
-            previous_term=message["prevLogTerm"],
-            entries=tuple(Entry(*entry) for entry in message["entries"]),
-        )
+        frame = append_of(message)
         state = self._peers[peer]
         state.sent_bytes += sum(len(entry.command) for entry in frame.entries)
         if state.sent_bytes > SEND_WINDOW_BYTES:
@@ -626,11 +598,9 @@ class RaftGuard:
         return (SendFrame(peer, ack),)
 
     def _send_vote_request(self, peer: NodeId, message: Mapping[str, Any]) -> Effects:
-        term = message["term"]
-        request = VoteRequest(term, message["last_log_index"], message["last_log_term"])
-        return self._after_sync(
-            Claim(ClaimKind.VOTE_REQUEST, term, request.last_index), SendFrame(peer, request)
-        )
+        request = vote_request_of(message)
+        claim = Claim(ClaimKind.VOTE_REQUEST, request.term, request.last_index)
+        return self._after_sync(claim, SendFrame(peer, request))
 
     def _send_vote(self, peer: NodeId, message: Mapping[str, Any]) -> Effects:
         term = message["term"]
@@ -651,8 +621,3 @@ class RaftGuard:
     def _drop(self, cause: str) -> Effects:
         self._dropped[cause] = self._dropped.get(cause, 0) + 1
         return ()
-
-
-def frame_type_name(frame: RaftFrame) -> str:
-    """For logs and metrics."""
-    return type(frame).__name__

@@ -20,7 +20,7 @@ from muster_protocol.wire.codec import Decoder
 PROTOCOL_MAJOR = 1
 PROTOCOL_MINOR = 0
 
-Method = Annotated[str, msgspec.Meta(pattern="^[a-z]+(\\.[a-z]+)*$", max_length=64)]
+Method = Annotated[str, msgspec.Meta(pattern=r"^[a-z]+(\.[a-z]+)*\Z", max_length=64)]
 RequestId = UInt
 
 

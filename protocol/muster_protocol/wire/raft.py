@@ -19,7 +19,7 @@ ENTRIES_PER_FRAME_MAX = 20_000
 """An append holds at most 1 MiB of commands and each has a few bytes of its own."""
 
 Command = Annotated[bytes, msgspec.Meta(min_length=1, max_length=BATCH_BYTES_MAX)]
-Generation = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+Generation = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
 
 class Voter(msgspec.Struct, frozen=True, array_like=True, order=True):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from muster.cli.commands import dev
 from muster.cli.main import COMMANDS
+from muster.cli.parser import Parser
 from testkit.commandline import muster
 
 
@@ -73,8 +77,28 @@ def test_dev_is_handed_to_its_own_module(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "muster.cli.dev", module)
     assert muster("dev", "-n", "5", "--dir", "/tmp/x", "--tour", "--sabotage", "heal").code == 3
     (args,) = seen
-    assert (args.nodes, args.dir, args.tour, args.sabotage) == (5, "/tmp/x", True, "heal")
+    assert (args.n, args.dir, args.tour, args.sabotage) == (5, "/tmp/x", True, "heal")
+    assert args.network == "127.0.0"
+    for wrong in (("-n", "0"), ("-n", "99"), ("--network", "10.0.0"), ("--network", "127.0")):
+        assert muster("dev", *wrong).code == 2
+    assert len(seen) == 1
     assert "sabotage" not in muster("dev", "--help").out
+
+
+def test_dev_gets_every_argument_that_its_module_reads() -> None:
+    """The stub of the test above would not miss one."""
+    source = Path(importlib.import_module("muster.cli.dev").__file__ or "").read_text()
+    read = {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "args"
+    }
+    parser = Parser(prog="muster dev")
+    dev.arguments(parser)
+    assert read
+    assert read <= set(vars(parser.parse_args([])))
 
 
 def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""Between the engine's dictionaries and our typed frames, both ways.
+
+The names in the dictionaries are pysyncobj's. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from muster_protocol.wire.raft import Append, Entry, VoteRequest
+
+EngineMessage = Mapping[str, Any]
+
+NO_LOG: Final = -1
+"""A last log term below every real one: nobody votes for such a candidate."""
+
+
+def append_of(message: EngineMessage) -> Append:
+    """What a leader's engine wants to send. Entries in pieces are unreachable: every entry is
+    smaller than the engine's batch size."""
+    assert "transmission" not in message, "an entry reached the engine's batch size"
+    return Append(
+        term=message["term"],
+        commit_index=message["commit_index"],
+        previous_index=message["prevLogIdx"],
+        previous_term=message["prevLogTerm"],
+        entries=tuple(Entry(*entry) for entry in message["entries"]),
+    )
+
+
+def vote_request_of(message: EngineMessage) -> VoteRequest:
+    """What a candidate's engine wants to send."""
+    return VoteRequest(message["term"], message["last_log_index"], message["last_log_term"])
+
+
+def engine_vote_request(frame: VoteRequest) -> EngineMessage:
+    """A candidate's request, for a voter's engine."""
+    return {
+        "type": "request_vote",
+        "term": frame.term,
+        "last_log_index": frame.last_index,
+        "last_log_term": frame.last_term,
+    }
+
+
+def engine_step_up(term: int) -> EngineMessage:
+    """Makes an engine adopt a term as follower without voting: a request that it must refuse."""
+    return engine_vote_request(VoteRequest(term, last_index=0, last_term=NO_LOG))
+
+
+def engine_ack(*, next_index: int, success: bool, reset: bool) -> EngineMessage:
+    """A follower's answer, for a leader's engine."""
+    return {
+        "type": "next_node_idx",
+        "next_node_idx": next_index,
+        "reset": reset,
+        "success": success,
+    }
