@@ -94,7 +94,7 @@ def kills(cluster: LocalCluster, count: int) -> None:
     failures: list[float] = []
     for number in range(count):
         leader = cluster.wait_for_leader(30.0)
-        wait_for(lambda: all_alive(cluster), 30.0, "not all alive")
+        wait_for(lambda: is_whole(cluster), 30.0, "not whole")
         others = [node for node in cluster.nodes if node is not leader]
         with others[0].client(20.0) as client:
             client.call("kv.put", KvPutParams(key="warm", value=b"1"))
@@ -117,12 +117,10 @@ def kills(cluster: LocalCluster, count: int) -> None:
         )
 
 
-def all_alive(cluster: LocalCluster) -> bool:
-    return all(
-        sum(m.state == "alive" for m in found.members) == 3
-        for found in (ask(node, "members") for node in cluster.nodes)
-        if found is not None
-    )
+def is_whole(cluster: LocalCluster) -> bool:
+    """Every node sees all alive, and nothing wrong."""
+    said = [ask(node, "status") for node in cluster.nodes]
+    return all(s is not None and s.verdict == "HEALTHY" and s.members_alive == 3 for s in said)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from muster_protocol.errors import (
     IdentityError,
     LocalError,
     MusterError,
+    SafetyViolation,
     StorageCorrupt,
     StorageError,
 )
@@ -56,6 +57,7 @@ EXIT_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ConfigError, EXIT_USAGE),
     (IdentityError, EXIT_STATE),
     (StorageCorrupt, EXIT_STATE),
+    (SafetyViolation, EXIT_STATE),
     (StorageError, EXIT_DISK),
     (LocalError, EXIT_TEMPORARY),
     (MusterError, EXIT_FAILED),

@@ -51,7 +51,7 @@ from muster_protocol.crypto.sealing import BOOT_SALT_BYTES, PacketSealer
 from muster_protocol.discovery.peers import RECORD_NAME as PEERS_RECORD
 from muster_protocol.discovery.peers import KnownPeers
 from muster_protocol.effects import Notify
-from muster_protocol.errors import LocalError, StorageCorrupt, StorageError
+from muster_protocol.errors import LocalError, SafetyViolation, StorageCorrupt, StorageError
 from muster_protocol.membership.events import LeaveRequested, StopRequested, UpdateMeta
 from muster_protocol.membership.member import Member, MemberView
 from muster_protocol.membership.swim import Swim
@@ -74,7 +74,7 @@ HANDOVER_S: Final = 1.0
 
 LOOK_PERIOD_S: Final = 1.0
 
-FATAL: Final = (StorageCorrupt, StorageError)
+FATAL: Final = (StorageCorrupt, StorageError, SafetyViolation)
 """What no restart of an agent cures: the node ends."""
 
 
@@ -473,6 +473,7 @@ class _AgentBuilder:
             notify=lambda notice: node._log("consistency", notice),  # noqa: SLF001
             address_of=self._address_of,
             live_voters=self._live_voters,
+            alive_since=self._alive_since,
             candidates=self._candidates,
             load_record=lambda name: self._parts.records.load("consistency", name),
             verdict=node.verdict,
@@ -505,6 +506,12 @@ class _AgentBuilder:
     def _address_of(self, node: NodeId) -> Address | None:
         failure = self._parts.agents.failure
         return failure.address_of(node) if failure is not None else None
+
+    def _alive_since(self, node: NodeId) -> float | None:
+        for member in self._node.members():
+            if member.id == node and member.state is MemberState.ALIVE:
+                return member.since
+        return None
 
     def _live_voters(self) -> tuple[NodeId, ...]:
         return tuple(m.id for m in self._present() if m.meta.voter)

@@ -51,6 +51,10 @@ class StorageCorrupt(StorageError):
     """A complete record on disk is wrong. Never repaired by guessing: it was acknowledged."""
 
 
+class SafetyViolation(LocalError):
+    """Something was seen that the protocol rules out. The node ends: going on would be guessing."""
+
+
 class Refused(MusterError):
     """A request was refused; nothing of it took effect. `reason` is a stable word.
 

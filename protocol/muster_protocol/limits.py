@@ -46,6 +46,3 @@ PUSH_PULL_MEMBERS_MAX: Final = 10_000
 
 SIGNAL_BYTES_MAX: Final = 64 * 1024
 """An encoded signal of scope cluster: facts, not bulk data."""
-
-CLOCK_SKEW_WARN_S: Final = 5.0
-"""Above this difference of wall clocks between members, the operator is told."""

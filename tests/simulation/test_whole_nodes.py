@@ -240,3 +240,70 @@ async def test_a_fourth_node_forwards_without_a_seat(autojump_clock: object) -> 
         assert await cluster.get(cluster.nodes[3], "k") == b"v"
         with pytest.raises(Refused, match="no replica"):
             cluster.nodes[3].agents.consistency.read_stale(None)
+
+
+async def test_the_partition_agent_can_be_switched_off(autojump_clock: object) -> None:
+    async with node_cluster(3, agents__partition=False) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        await cluster.put(cluster.nodes[0], "k", b"v")
+        parts = cluster.nodes[0].running.parts
+        assert parts is not None
+        assert "partition" not in parts.supervisor.names()
+
+
+async def test_gossip_alone_watches_without_a_store(autojump_clock: object) -> None:
+    """Incremental deployment: no consistency, no partition, no discovery."""
+    async with node_cluster(
+        3, agents__partition=False, agents__consistency=False, cluster__bootstrap_expect=0
+    ) as cluster:
+        await cluster.start()
+        await cluster.until(lambda: all(len(n.running.members()) == 3 for n in cluster.nodes))
+        gone = cluster.nodes[2]
+        gone_id = gone.me
+        await cluster.kill(gone)
+        await cluster.until(
+            lambda: (
+                [m.state for m in cluster.nodes[0].running.members() if m.id == gone_id]
+                == [MemberState.FAILED]
+            )
+        )
+
+
+async def test_a_stopped_node_is_shown_as_stopped_and_leadership_was_handed_over(
+    autojump_clock: object,
+) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        await trio.sleep(2)
+        gone = leader.me
+        others = [n for n in cluster.nodes if n is not leader]
+        leader.running.request_stop()
+        assert await cluster.until(lambda: cluster.leader(*others)) < 1.0
+        await cluster.until(
+            lambda: all(
+                m.state is MemberState.STOPPED
+                for o in others
+                for m in o.running.members()
+                if m.id == gone
+            ),
+            3.0,
+        )
+
+
+async def test_garbage_from_a_voter_costs_its_link_and_nothing_else(
+    autojump_clock: object,
+) -> None:
+    """Both ways round: from the side that dialled, and from the side that was dialled."""
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        one, two = cluster.nodes[0], cluster.nodes[1]
+        for sender, receiver in ((one, two), (two, one)):
+            link = sender.agents.consistency.voter.links._links[receiver.me]
+            await link.connection.send(b"garbage")
+            await trio.sleep(3)
+            assert agent_state(receiver, "consistency").restarts == 0
+            assert sender.me in receiver.agents.consistency.voter.core.guard.connected()
+        await cluster.put(one, "k", b"v")

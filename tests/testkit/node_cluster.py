@@ -62,9 +62,17 @@ class NodeCluster:
     """`size` nodes; `founders` of them found the cluster."""
 
     def __init__(
-        self, nursery: trio.Nursery, size: int, *, founders: int | None = None, seed: str = "1"
+        self,
+        nursery: trio.Nursery,
+        size: int,
+        *,
+        founders: int | None = None,
+        seed: str = "1",
+        **settings: object,
     ) -> None:
+        """`settings`: configuration keys with `__` for the dot."""
         self._nursery = nursery
+        self._settings = {key.replace("__", "."): value for key, value in settings.items()}
         self.founders = size if founders is None else founders
         self.fabric = SimFabric(SeededEntropy(seed).stream("network"))
         self.nodes = [
@@ -84,6 +92,7 @@ class NodeCluster:
                 "node.state_dir": "/state",
                 "cluster.bootstrap_expect": self.founders,
                 "cluster.join": [other.host.ip for other in self.nodes],
+                **self._settings,
             },
             host=HERE,
         )
@@ -150,9 +159,9 @@ class NodeCluster:
 
 @asynccontextmanager
 async def node_cluster(
-    size: int, *, founders: int | None = None, seed: str = "1"
+    size: int, *, founders: int | None = None, seed: str = "1", **settings: object
 ) -> AsyncIterator[NodeCluster]:
     """A cluster whose nodes end with the block."""
     async with trio.open_nursery() as nursery:
-        yield NodeCluster(nursery, size, founders=founders, seed=seed)
+        yield NodeCluster(nursery, size, founders=founders, seed=seed, **settings)
         nursery.cancel_scope.cancel()

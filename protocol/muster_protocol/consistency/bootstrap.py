@@ -180,7 +180,8 @@ class Bootstrap:
         self._informed: set[str] = {me}
         self._waiting_answers: list[tuple[int, str]] = []
         self._started_at = now
-        self._retry_at: float | None = now if record.proposal else None
+        is_waiting = bool(record.proposal) and (not founded or record.proposer == me)
+        self._retry_at: float | None = now if is_waiting else None
         self._told: tuple[str, ...] = ()
         self._handlers: dict[type[Any], Callable[[Any, float], Effects]] = {
             CandidatesSeen: self._on_candidates,

@@ -271,7 +271,7 @@ class PacketSealer:
         assert keys.label == self._keys.label
         self._keys = keys
         for boot in (self._own, *(peer.boot for peer in self._peers.values())):
-            boot.ciphers.clear()
+            boot.ciphers.clear()  # of a removed secret nothing is kept
         self._candidates.clear()
 
     def statistics(self) -> SealerStatistics:

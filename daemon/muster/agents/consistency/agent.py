@@ -66,6 +66,11 @@ CLUSTER_NAME: Final = "cluster"
 HEARD_WITHIN_S: Final = 1.5
 """A quorum that was heard so lately counts as heard: the leader's own fallback time."""
 
+LINK_GRACE_S: Final = 3.0
+"""How long a voter that gossip shows as (again) alive counts as reachable before there is a link: a
+restarted node is dialled within a second. Without it, a leader's death in that second would make a
+survivor refuse although the other one is there."""
+
 ASK_CONFIGURATION_S: Final = 3.0
 CANDIDATES_PERIOD_S: Final = 2.0
 
@@ -95,6 +100,8 @@ class Ports:
     notify: Callable[[Notify], None]
     address_of: Callable[[NodeId], Address | None]
     live_voters: Callable[[], tuple[NodeId, ...]]
+    alive_since: Callable[[NodeId], float | None]
+    """Since when gossip shows a member alive; None if it does not."""
     candidates: Callable[[], CandidateView]
     verdict: Callable[[], Verdict]
     load_record: Callable[[str], bytes | None]
@@ -165,8 +172,10 @@ class ConsistencyManager(Agent):
     def _look_for_candidates(
         self, state: Any, params: NoParams, context: Any
     ) -> tuple[Any, tuple[Effect, ...]]:
-        """Has the gossip view changed what the founding depends on?"""
+        """Has the gossip view changed what the founding depends on, or come a voter back?"""
         del params
+        if context.signal is not None and self.voter is not None:
+            self.voter.links.retry_now(NodeId(context.signal.data.get("node", "")))
         if self._bootstrap is None:
             return state, ()
         view = self._ports.candidates()
@@ -400,7 +409,9 @@ class ConsistencyManager(Agent):
             )
         guard = self.voter.core.guard
         linked = guard.connected()
-        reachable = tuple(v for v in voters if v == self._ports.me or v in linked)
+        reachable = tuple(
+            v for v in voters if v == self._ports.me or v in linked or self._is_coming(v)
+        )
         return Evidence(
             voters,
             reachable,
@@ -409,10 +420,13 @@ class ConsistencyManager(Agent):
             leader=guard.leader,
         )
 
-    def member_seen(self, node: NodeId) -> None:
-        """A member was just seen alive: dial it now if it is a voter without a link."""
-        if self.voter is not None:
-            self.voter.links.retry_now(node)
+    def _is_coming(self, voter: NodeId) -> bool:
+        """Was it seen to come alive just now, after its last link was lost?"""
+        assert self.voter is not None
+        since = self._ports.alive_since(voter)
+        if since is None or self._clock.now() - since > LINK_GRACE_S:
+            return False
+        return since > self.voter.links.lost_at.get(voter, float("-inf"))
 
     def leads(self) -> bool:
         """Is this node the leader, as far as it knows?"""

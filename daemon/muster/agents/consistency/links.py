@@ -84,6 +84,8 @@ class VoterLinks:
         self._take = take
         self._links: dict[NodeId, _Link] = {}
         self._redial: dict[NodeId, trio.Event] = {}
+        self.lost_at: dict[NodeId, float] = {}
+        """When the newest link to a voter ended; the voter is missing where there was none."""
 
     async def run(self) -> None:
         """Dial the voters with higher ids, again and again, until cancelled."""
@@ -171,6 +173,7 @@ class VoterLinks:
                 # same identity (or the host is gone, which silence will show): the first stays.
                 raise RemoteError("duplicate-id", f"{peer} is connected from another process")
             self._drop(peer, previous)
+        refused: list[RemoteError] = []
         with trio.CancelScope() as scope:
             link = _Link(connection, scope, collections.deque(), 0, trio.Event(), self._clock.now())
             self._links[peer] = link
@@ -181,10 +184,14 @@ class VoterLinks:
                     nursery.start_soon(self._watch, link)
                     await self._read(peer, link)
                     nursery.cancel_scope.cancel()
+            except* RemoteError as group:
+                refused.append(RemoteError("raft-frame", str(group.exceptions[0])))
             except* (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the peer went away; PeerDown tells
             finally:
                 self._drop(peer, link)
+        if refused:
+            raise refused[0]
 
     async def _read(self, peer: NodeId, link: _Link) -> None:
         while True:
@@ -218,4 +225,5 @@ class VoterLinks:
         link.scope.cancel()
         if self._links.get(peer) is link:
             del self._links[peer]
+            self.lost_at[peer] = self._clock.now()
             self._take(PeerDown(peer, link.connection.epoch))

@@ -27,7 +27,7 @@ from muster.storage.snapshots import SnapshotStore
 from muster_protocol.consistency.commands import Batch, Command, Result
 from muster_protocol.consistency.registry import Registry
 from muster_protocol.effects import Effect, Notify
-from muster_protocol.errors import LocalError, RemoteError, StorageCorrupt
+from muster_protocol.errors import LocalError, RemoteError, SafetyViolation, StorageCorrupt
 from muster_protocol.raftguard.events import (
     Claim,
     ClaimKind,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from muster.net.peers import PeerConnection, PeerStreams
     from muster.storage.superblock import Superblock
     from muster.world import World
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -141,6 +142,7 @@ class Voter:
         self._dirty = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._snapshot_under_way = False
+        self._store_in_use = trio.Lock()
         self._refused: bytes | None = None
         self.snapshots_taken = self.snapshots_installed = 0
 
@@ -163,7 +165,7 @@ class Voter:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Errors: StorageError when the disk fails, which nothing here survives,
-        LocalError when Raft's safety was seen violated, or what the engine raised."""
+        SafetyViolation when Raft's safety was seen violated, or what the engine raised."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -220,7 +222,7 @@ class Voter:
         elif isinstance(effect, ProposalRefused):
             self._refused = effect.command
         elif isinstance(effect, SafetyViolated):
-            raise LocalError(f"Raft safety violated: {effect.reason}")
+            raise SafetyViolation(f"Raft safety violated: {effect.reason}")
         else:
             raise LocalError(f"the voter cannot perform {type(effect).__name__}")
 
@@ -246,24 +248,28 @@ class Voter:
         return self.journal.manifest.last.index if self.journal.manifest else 0
 
     async def _take_snapshot(self) -> None:
-        """Write the present state and forget what it covers; the log goes on meanwhile."""
         try:
-            index = self.core.applied_index
-            captured = self.replica.capture()
-            previous, last = self.journal.entry_at(index - 1), self.journal.entry_at(index)
-            configuration = self.configuration
-
-            def write() -> Manifest:
-                return self._store.write(
-                    captured.slices(), previous=previous, last=last, configuration=configuration
-                )
-
-            manifest = await self._offload.run(write, kind="snapshot")
-            if manifest.last.index > self._snapshot_index:
-                await self._forget_covered(manifest)
-            self.snapshots_taken += 1
+            async with self._store_in_use:
+                await self._write_snapshot()
         finally:
             self._snapshot_under_way = False
+
+    async def _write_snapshot(self) -> None:
+        """Write the present state and forget what it covers; the log goes on meanwhile."""
+        index = self.core.applied_index
+        captured = self.replica.capture()
+        previous, last = self.journal.entry_at(index - 1), self.journal.entry_at(index)
+        configuration = self.configuration
+
+        def write() -> Manifest:
+            return self._store.write(
+                captured.slices(), previous=previous, last=last, configuration=configuration
+            )
+
+        manifest = await self._offload.run(write, kind="snapshot")
+        if manifest.last.index > self._snapshot_index:
+            await self._forget_covered(manifest)
+        self.snapshots_taken += 1
 
     async def _forget_covered(self, manifest: Manifest) -> None:
         removable = self.journal.trim(manifest, keep_entries=KEEP_ENTRIES)
@@ -283,16 +289,19 @@ class Voter:
             if address is None:
                 raise RemoteError("snapshot", "the leader's address is not known")
             data = await fetch_snapshot(self._around.streams, self._clock, peer, address, manifest)
-            slices = await self._offload.run(
-                lambda: self._store.install(manifest, data), kind="snapshot"
-            )
-            registry = Registry.restore(slices)
+            async with self._store_in_use:
+                await self._install(manifest, data)
         except (RemoteError, OSError, trio.BrokenResourceError) as error:
             self._driver.complete(SnapshotFailed(str(error)))
-            return
+
+    async def _install(self, manifest: Manifest, data: bytes) -> None:
+        """Make a fetched snapshot durable, start behind it. Errors: RemoteError, StorageError."""
+        slices = await self._offload.run(
+            lambda: self._store.install(manifest, data), kind="snapshot"
+        )
+        registry = Registry.restore(slices)
         if manifest.last.index <= self.core.applied_index:
-            self._driver.complete(SnapshotFailed("overtaken by the log"))
-            return
+            raise RemoteError("snapshot", "overtaken by the log")
         self.replica.replace(registry, manifest.last.index)
         self._driver.complete(SnapshotInstalled(manifest))
         self.snapshots_installed += 1

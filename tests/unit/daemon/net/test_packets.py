@@ -109,6 +109,18 @@ async def test_next_nowait_is_none_until_something_is_there(
     assert inbound.messages == (["said", 1],)
 
 
+async def test_no_two_boots_are_challenged_with_the_same_bytes(
+    lan: Lan, autojump_clock: MockClock
+) -> None:
+    b = await lan.channel("b")
+    for name in "acd":
+        (await lan.channel(name)).send(b.address, [["said", 1]], None)
+    await settle()
+    assert b.next_nowait() is None
+    nonces = [candidate.nonce for candidate in b.sealer._candidates.values()]
+    assert len(set(nonces)) == 3
+
+
 async def test_statistics_count_packets_and_refusals_by_cause(
     lan: Lan, autojump_clock: MockClock
 ) -> None:

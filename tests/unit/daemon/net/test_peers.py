@@ -15,6 +15,7 @@ from muster.net.frames import FrameStream
 from muster.net.peers import DIAL_S, HELLO_S, PeerConnection, PeerLimits
 from muster.sim.clock import SimClock
 from muster.sim.network import SimFabric, SimNetwork
+from muster_protocol.crypto.keyring import Keyring
 from muster_protocol.errors import LocalError, RemoteError
 from muster_protocol.limits import HELLO_FRAME_BYTES_MAX
 from muster_protocol.types import Address
@@ -204,6 +205,34 @@ async def test_stranger_is_told_why_and_dropped(
     assert b.refused == {cause: 1}
 
 
+async def test_refusal_is_not_lost_when_more_was_said_than_was_read(
+    lan: Lan, autojump_clock: MockClock
+) -> None:
+    """Closing with unread input resets a connection, and takes what is under way with it."""
+    b = await lan.node("b")
+    stranger = await lan.stranger(b)
+    await stranger.send(b"\xc1")
+    await stranger.send(b"and on it goes")
+    assert isinstance(decode_hello(await stranger.receive()), HelloRefused)
+    await stranger.aclose()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_alert_is_not_lost_when_the_hello_is_on_its_way(
+    lan: Lan, autojump_clock: MockClock, trusted: bool
+) -> None:
+    """The dialler has sent its hello before the acceptor refuses its certificate."""
+    mine, theirs = Keyring([b"s" * 32], label="lab"), Keyring([b"t" * 32], label="lab")
+    ring_a = mine.install(b"t" * 32) if trusted else mine
+    nodes = []
+    for name, ring in (("a", ring_a), ("b", theirs)):
+        network = lan.host(name)
+        nodes.append(await make_node(name, network, host=network.ip, keyring=ring))
+        await lan.nursery.start(nodes[-1].serve)
+    assert await cause_of(nodes[0], nodes[1]) == "wrong-secret"
+    assert [node.refused for node in nodes] == [{"wrong-secret": 1}] * 2
+
+
 async def test_stranger_that_never_closes_is_closed(lan: Lan, autojump_clock: MockClock) -> None:
     b = await lan.node("b")
     stranger = await lan.stranger(b)
@@ -319,7 +348,7 @@ async def test_frame_cut_short_by_cancellation_ends_the_stream(
     with trio.move_on_after(1.0) as scope:
         await connection.send(bytes(1_000_000))
     assert scope.cancelled_caught
-    with pytest.raises(trio.BrokenResourceError):
+    with trio.fail_after(1.0), pytest.raises(trio.BrokenResourceError):
         await connection.send(b"next")
     await connection.aclose()
 

@@ -161,9 +161,7 @@ async def test_segments_follow_each_other_and_are_forgotten_behind_a_snapshot(
         await journal.commit(INLINE)
     segments = [name for name in files.names() if name.endswith(".seg")]
     assert len(segments) > 5
-    manifest = Manifest(
-        journal.entry_at(49), journal.entry_at(50), CONFIGURATION, 0, b"\0" * 32
-    )
+    manifest = Manifest(journal.entry_at(49), journal.entry_at(50), CONFIGURATION, 0, b"\0" * 32)
     journal.setRaftCommitIndex(59)
     for name in journal.trim(manifest, keep_entries=5):
         files.remove(name)
@@ -188,9 +186,7 @@ async def test_a_snapshot_without_its_reset_takes_the_logs_place(files: DiskFile
 
 async def test_a_log_that_agrees_with_the_snapshot_keeps_what_follows(files: DiskFiles) -> None:
     journal = await journal_with(files, 1, 1, 1, 1)
-    manifest = Manifest(
-        journal.entry_at(2), journal.entry_at(3), CONFIGURATION, 0, b"\0" * 32
-    )
+    manifest = Manifest(journal.entry_at(2), journal.entry_at(3), CONFIGURATION, 0, b"\0" * 32)
     journal.close()
     assert [entry[1] for entry in reopen(files, manifest)[:]] == [2, 3, 4, 5]
 

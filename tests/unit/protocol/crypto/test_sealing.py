@@ -304,6 +304,13 @@ def test_challenge_redirected_to_a_third_node_is_refused(lan: Lan) -> None:
     assert refused(lambda: lan.replay(challenge, "c")) == "forged"
 
 
+def test_proofs_are_never_taken_from_packets_for_anybody(lan: Lan) -> None:
+    a = lan.nodes["a"]
+    for kind in (Kind.CHALLENGE, Kind.ANSWER):
+        packet = a.sealer._prove(kind, bytes(16), b"echoecho", b"noncenon", lan.now)
+        assert refused(lambda: lan.replay(packet, "b")) == "forged"  # noqa: B023
+
+
 def test_own_packet_that_comes_back_is_not_for_us(lan: Lan) -> None:
     packet = lan.send("a", "b", bound=False)
     assert refused(lambda: lan.replay(packet, "a")) == "not-for-us"
@@ -443,9 +450,12 @@ def test_peer_that_was_longest_silent_is_forgotten_and_comes_back(
     for name in "bcbd":
         lan.send(name, "a")
     assert lan.nodes["a"].sealer.statistics().peers == 2
+    challenges = lan.nodes["a"].sealer.statistics().challenges_sent
+    lan.send("b", "a")
+    assert lan.nodes["a"].sealer.statistics().challenges_sent == challenges, "b is still known"
     lan.now += 5.0
     lan.send("c", "a")
-    assert [sender for sender, _ in lan.nodes["a"].delivered] == ["b", "c", "b", "d", "c"]
+    assert [sender for sender, _ in lan.nodes["a"].delivered] == ["b", "c", "b", "d", "b", "c"]
     assert PEERS_MAX == 4_096
 
 
