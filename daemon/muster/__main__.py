@@ -28,6 +28,7 @@ from muster.logs import Logger, log_notify, make_logger
 from muster.net.network import RealNetwork
 from muster.node import Node
 from muster.offload import ThreadOffload
+from muster.service import serve_host
 from muster.status import status_of
 from muster.storage.files import DiskFiles
 from muster.systemd import Notifier
@@ -141,6 +142,7 @@ class _Daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._take_signals, node)
                 await nursery.start(node_runner, node, nursery.cancel_scope)
+                await nursery.start(serve_host, node)
                 self._logger.info("daemon.ready", build=__version__)
                 self._notifier.ready("ready")
                 nursery.start_soon(self._report, node, clock)

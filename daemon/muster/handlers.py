@@ -251,7 +251,7 @@ class Handlers:
                 m.AgentRow(
                     name=child.name,
                     state=child.state.value,
-                    uptime_s=self._clock.now() - self._node.started_at,
+                    uptime_s=host.uptime_s if host else 0.0,
                     restarts=child.restarts,
                     handled=host.driver.events_handled if host else 0,
                     dropped=host.driver.events_dropped if host else 0,

@@ -5,8 +5,9 @@
 each other's answers, the node hands one a typed function of the other (a port).
 
 Started in this order: streams and packets are bound, then the agents `failure`, `signals`,
-`discovery`, `partition`, `consistency`, then the control socket and HTTP. A stop announces itself
-(the member is shown `stopped`, not failed), hands leadership over, and ends the agents in reverse.
+`discovery`, `consistency`, `partition`. A stop hands leadership over, announces itself (the member
+is shown `stopped`, not failed), and ends the agents in reverse. What a node offers to its own host
+(control socket, HTTP) is `muster.service`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -32,11 +32,7 @@ from muster.agents.failure import FailureDetector
 from muster.agents.partition import NetworkPartitionHandler
 from muster.agents.relay import SignalRelay
 from muster.config.compose import membership_config
-from muster.control import ControlServer, greeting
-from muster.handlers import Handlers
-from muster.http import HttpServer
 from muster.identity import load_or_create
-from muster.metrics import pages
 from muster.net.packets import PacketChannel
 from muster.net.peers import PeerStreams
 from muster.net.tls import PlainSecurity, StreamSecurity, TlsSecurity
@@ -126,11 +122,9 @@ class Node:
         machine_id: str,
         log: Callable[[str, Notify], None],
         durability_trace: str | None = None,
-        serves_host: bool = True,
         streams_are_plain: bool = False,
     ) -> None:
         """`keyring` None: no sealing, plain streams. `log` takes a part's name and what it says.
-        `serves_host` False: no control socket and no HTTP, which belong to a real host.
         `streams_are_plain`: no TLS even with a keyring, for the simulator, where packets alone
         are sealed (DESIGN 8: TLS costs time there and proves nothing)."""
         self.loaded = loaded
@@ -140,14 +134,12 @@ class Node:
         self.started_at: float = world.clock.now()
         self._keyring = keyring
         self._machine_id = machine_id
-        self._log = log
+        self.log = log
         self._trace = DurabilityTrace(durability_trace or os.environ.get(TRACE_VARIABLE))
         self._stop_requested = trio.Event()
         self._is_leaving = False
-        self._serves_host = serves_host
         self._streams_are_plain = streams_are_plain
         self._nursery: trio.Nursery | None = None
-        self._http_listener: StreamListener | None = None
         self.parts: Parts | None = None
         self.recorder = FlightRecorder(clock=world.clock, files=world.files, offload=world.offload)
 
@@ -157,7 +149,7 @@ class Node:
 
     def notify(self, notice: Notify) -> None:
         """Log something of the node's own."""
-        self._log("node", notice)
+        self.log("node", notice)
 
     # --- life -------------------------------------------------------------------------------
 
@@ -175,9 +167,6 @@ class Node:
                 await nursery.start(parts.streams.serve, parts.listener)
                 await nursery.start(parts.supervisor.run)
                 nursery.start_soon(self._keep_looking)
-                if self._serves_host:
-                    await self._start_http(nursery)
-                    await self._start_control(nursery)
                 task_status.started()
                 await self._stop_requested.wait()
                 await self._wind_down(parts)
@@ -186,8 +175,6 @@ class Node:
             if self.parts is not None:
                 self.parts.channel.close()
                 self.parts.listener.close()
-            if self._http_listener is not None:
-                self._http_listener.close()
             self._trace.close()
 
     def request_stop(self, *, leave: bool = False) -> None:
@@ -272,14 +259,14 @@ class Node:
             entropy=world.entropy,
             cluster=lambda: self.place.cluster,
             decode_message=decode_message,
-            notify=lambda notice: self._log("packets", notice),
+            notify=lambda notice: self.log("packets", notice),
         )
         streams = PeerStreams(
             network=world.network,
             clock=world.clock,
             security=self._stream_security(me),
             hello=lambda purpose: self._hello(me, boot, purpose),
-            notify=lambda notice: self._log("streams", notice),
+            notify=lambda notice: self.log("streams", notice),
         )
         bus = Bus()
         agents = Agents()
@@ -289,7 +276,7 @@ class Node:
             clock=world.clock,
             entropy=world.entropy,
             bus=bus,
-            log=self._log,
+            log=self.log,
             persist=records.persist,
             recorder=self.recorder if self.config.recorder.enabled else None,
         )
@@ -345,28 +332,6 @@ class Node:
             purpose,
             self.place.generation,
         )
-
-    async def _start_control(self, nursery: trio.Nursery) -> None:
-        handlers = Handlers(self)
-        assert self.parts is not None
-        server = ControlServer(
-            path=Path(self.config.control.socket),
-            group=self.config.control.group,
-            clock=self.world.clock,
-            handlers=handlers.table(),
-            stream_handlers=handlers.stream_table(),
-            greeting=greeting(node=self.parts.me, name=self.name, build=__version__),
-            notify=lambda notice: self._log("control", notice),
-        )
-        await nursery.start(server.run)
-
-    async def _start_http(self, nursery: trio.Nursery) -> None:
-        address = self.config.http_address
-        if address is None:
-            return
-        self._http_listener = await self.world.network.listen(address)
-        server = HttpServer(clock=self.world.clock, pages=pages(self))
-        nursery.start_soon(server.run, self._http_listener)
 
     # --- what the parts ask of each other -----------------------------------------------------
 
@@ -470,7 +435,7 @@ class _AgentBuilder:
             streams=self._parts.streams,
             trace=node._trace,  # noqa: SLF001 (the builder is the node's own hand)
             recorder=node.recorder if node.config.recorder.enabled else None,
-            notify=lambda notice: node._log("consistency", notice),  # noqa: SLF001
+            notify=lambda notice: node.log("consistency", notice),
             address_of=self._address_of,
             live_voters=self._live_voters,
             alive_since=self._alive_since,

@@ -104,7 +104,6 @@ class NodeCluster:
                 keyring=KEYS,
                 machine_id="simulated",
                 log=lambda part, note: sim.notes.append((part, note)),
-                serves_host=False,
                 streams_are_plain=True,
             )
             await sim.node.run(task_status=task_status)

@@ -94,6 +94,7 @@ class HostStatistics:
 
     name: str
     state: HostState
+    uptime_s: float
     driver: DriverStatistics
     timers: int
     actions_running: int
@@ -135,6 +136,7 @@ class AgentHost:
         self.name = agent.name
         self.state = HostState.STARTING
         self._services = services
+        self._started_at = services.clock.now()
         self._overflow = overflow
         self._lifecycle = lifecycle
         self._with_shell = with_shell
@@ -308,6 +310,7 @@ class AgentHost:
         return HostStatistics(
             name=self.name,
             state=self.state,
+            uptime_s=self._services.clock.now() - self._started_at,
             driver=self._driver.statistics(),
             timers=self._mailbox.timers,
             actions_running=self._actions_running,

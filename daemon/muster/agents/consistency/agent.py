@@ -71,6 +71,10 @@ LINK_GRACE_S: Final = 3.0
 restarted node is dialled within a second. Without it, a leader's death in that second would make a
 survivor refuse although the other one is there."""
 
+RELINK_GRACE_S: Final = 0.5
+"""How long a voter whose link just ended, and whom gossip shows alive, still counts as reachable:
+time to dial it again. Links end for good reasons too (a removed secret closes all at once)."""
+
 ASK_CONFIGURATION_S: Final = 3.0
 CANDIDATES_PERIOD_S: Final = 2.0
 
@@ -421,12 +425,13 @@ class ConsistencyManager(Agent):
         )
 
     def _is_coming(self, voter: NodeId) -> bool:
-        """Was it seen to come alive just now, after its last link was lost?"""
+        """Was its link lost only now, or did it come alive only now, after that?"""
         assert self.voter is not None
-        since = self._ports.alive_since(voter)
-        if since is None or self._clock.now() - since > LINK_GRACE_S:
+        now, since = self._clock.now(), self._ports.alive_since(voter)
+        if since is None:
             return False
-        return since > self.voter.links.lost_at.get(voter, float("-inf"))
+        lost_at = self.voter.links.lost_at.get(voter, float("-inf"))
+        return now - lost_at < RELINK_GRACE_S or (since > lost_at and now - since < LINK_GRACE_S)
 
     def leads(self) -> bool:
         """Is this node the leader, as far as it knows?"""
