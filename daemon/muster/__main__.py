@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         trio.run(_Daemon(arguments, loaded, keyring, logger).run)
     except BaseException as error:  # noqa: BLE001 (the last place: whatever it is gets one line)
-        return _explain(_first(error), logger)
+        return _explain(_telling(error), logger)
     return EXIT_OK
 
 
@@ -257,10 +257,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _telling(error: BaseException) -> BaseException:
+    """Of several errors at once, the one whose kind stands first in `EXIT_CODES`: what others say
+    at the end of a process is often only that it ends."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    alone = [_telling(inner) for inner in error.exceptions]
+    for kind, _ in EXIT_CODES:
+        for one in alone:
+            if isinstance(one, kind):
+                return one
+    return alone[0]
 
 
 def _explain(error: BaseException, logger: Logger | None = None) -> int:

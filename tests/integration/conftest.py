@@ -15,9 +15,8 @@ _NUMBERS = itertools.count(1)
 
 
 def fresh_network() -> str:
-    """Three parts of a loopback network that no other running test uses."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    return f"127.{30 + worker}.{next(_NUMBERS) % 250}"
+    """Three parts of a loopback network that no other running test uses, nor another test run."""
+    return f"127.{30 + os.getpid() % 200}.{next(_NUMBERS) % 250}"
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ another, and every process is ended with it.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import sys
 import tempfile
@@ -68,11 +69,14 @@ def _explain(cluster: LocalCluster) -> None:
 
 def _watch(cluster: LocalCluster) -> None:
     """Until Ctrl-C: a live view on a terminal, else just wait."""
+    is_drawn = False
     while True:
         if sys.stdout.isatty():
-            sys.stdout.write("\x1b7" + "".join(f"\n\x1b[2K{line}" for line in _view(cluster)))
-            sys.stdout.write("\x1b8")
+            width = shutil.get_terminal_size().columns - 1
+            lines = [f"\x1b[2K{line[:width]}\n" for line in _view(cluster)]
+            sys.stdout.write((f"\x1b[{len(lines)}A" if is_drawn else "") + "".join(lines))
             sys.stdout.flush()
+            is_drawn = True
         time.sleep(REFRESH_S)
 
 

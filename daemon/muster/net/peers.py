@@ -242,7 +242,7 @@ class PeerStreams:
                 self._slots.introduced(host)
             self._accepted += 1
             try:
-                await self.handlers[Purpose(connection.peer.purpose)](connection)
+                await self._handler(connection)(connection)
             finally:
                 await connection.aclose()
         except* RemoteError as group:
@@ -252,6 +252,13 @@ class PeerStreams:
         finally:
             self._slots.release(host)
             await stream.aclose()
+
+    def _handler(self, connection: PeerConnection) -> Handler:
+        """Errors: RemoteError where its agent ended while the hellos were exchanged."""
+        handler = self.handlers.get(Purpose(connection.peer.purpose))
+        if handler is None:
+            raise RemoteError("purpose", f"{connection.peer.purpose} is no longer served here")
+        return handler
 
     async def _introduce_them(self, stream: ByteStream) -> PeerConnection:
         """Secure, take their hello, answer. Errors: RemoteError, told to the other side."""

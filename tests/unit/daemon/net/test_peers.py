@@ -299,6 +299,24 @@ async def test_handler_that_refuses_drops_its_connection_only(
         await connection.aclose()
 
 
+async def test_stream_whose_agent_ended_meanwhile_is_dropped_and_counted(
+    lan: Lan, autojump_clock: MockClock
+) -> None:
+    """The handler goes between the two hellos; seen when a voter refused to start."""
+    a, b = await lan.node("a"), await lan.node("b")
+    hello = b.streams._hello
+
+    def ending(purpose: Purpose) -> Hello:
+        del b.streams.handlers[purpose]
+        return hello(purpose)
+
+    b.streams._hello = ending
+    connection = await a.streams.dial(b.id, b.address, Purpose.RAFT)
+    assert await connection.receive() == b""
+    await connection.aclose()
+    assert b.refused == {"purpose": 1}
+
+
 async def test_handler_that_crashes_is_not_hidden(lan: Lan, autojump_clock: MockClock) -> None:
     a = await lan.node("a")
     network = lan.host("b")
