@@ -150,6 +150,8 @@ class Driver:
         """Handle one event at once, ahead of the inbox: for the end of something that the machine
         waits for (a sync, a snapshot) and that must not be lost. Effects are executed before it
         returns, except those held back by a `Persist`."""
+        if self._has_ended:
+            return  # the machine's owner has gone; nobody may go on with it
         self._handle(event)
         self._wake.set()
 

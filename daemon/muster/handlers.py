@@ -6,6 +6,7 @@ ports are asked, and what they say is brought into the shapes of `session.method
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -31,18 +32,21 @@ from muster_protocol.consistency.commands import (
     Result,
 )
 from muster_protocol.effects import Notify
-from muster_protocol.errors import Refused, UsageError
+from muster_protocol.errors import OutcomeUnknown, Refused, UsageError
 from muster_protocol.membership.events import JoinHint
 from muster_protocol.membership.member import MemberView
 from muster_protocol.session import methods as m
 from muster_protocol.session.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR
 from muster_protocol.types import NodeId, parse_address
 from muster_protocol.wire.hello import MAJOR_VERSION, MINOR_MAX
+from muster_protocol.wire.membership import MemberState
 
 if TYPE_CHECKING:
     from muster.agents.consistency.agent import ConsistencyManager
     from muster.agents.failure import FailureDetector
     from muster.node import Node
+
+FORGETTABLE: Final = (MemberState.FAILED, MemberState.STOPPED, MemberState.LEFT)
 
 REQUEST_S: Final = 10.0
 """How long a request may wait for the quorum: several failovers (1.3 s each)."""
@@ -110,6 +114,12 @@ class Handlers:
     async def join(self, params: m.JoinParams, caller: Caller) -> m.JoinResult:
         port = self._node.config.node.port
         addresses = tuple(parse_address(text, default_port=port) for text in params.addresses)
+        for address in addresses:
+            ip = ipaddress.ip_address(address.host)
+            if ip.is_unspecified or ip.is_multicast or not address.port:
+                raise UsageError(f"{address}: no node can be reached there")
+            if address == self._parts.address:
+                raise UsageError(f"{address}: that is this node itself")
         self._failure().post(JoinHint(addresses))
         self._audit(caller, "join", {"addresses": [str(address) for address in addresses]})
         return m.JoinResult(hinted=[str(address) for address in addresses])
@@ -123,6 +133,11 @@ class Handlers:
     async def forget(self, params: m.ForgetParams, caller: Caller) -> m.DoneResult:
         failure = self._failure()
         node = failure.find(params.node)
+        state = next(member.state for member in failure.swim.members() if member.id == node)
+        if node == self._parts.me or state not in FORGETTABLE:
+            raise Refused(
+                "conflict", f"{params.node} is {state.name.lower()}: only who is gone is forgotten"
+            )
         failure.forget(node)
         self._audit(caller, "forget", {"node": node})
         return m.DoneResult(message=f"{params.node} is forgotten")
@@ -179,11 +194,14 @@ class Handlers:
         return structs.replace(done, entry=entry)
 
     async def kv_delete(self, params: m.KvChangeParams, caller: Caller) -> m.KvResult:
-        return await self._change(Delete(params.key, params.expected), params, caller)
+        done = await self._change(Delete(params.key, params.expected), params, caller)
+        return structs.replace(done, entry=None)
 
     async def _change(
         self, operation: Put | Delete, params: m.KvChangeParams, caller: Caller
     ) -> m.KvResult:
+        if (params.session is None) != (params.request == 0):
+            raise UsageError("session and request go together, and requests count from 1")
         session = params.session or self._entropy.token_bytes(16).hex()
         request = params.request or 1
         result = await self._submit(operation, session=session, request=request)
@@ -210,7 +228,8 @@ class Handlers:
         del params
         consistency = self._consistency()
         if not consistency.leads():
-            raise UsageError("this node does not lead: ask the leader to hand over")
+            leader = self._names().get(consistency.leader() or NodeId(""), "nobody")
+            raise Refused("not-leader", f"this node does not lead, {leader} does: ask there")
         self._audit(caller, "raft transfer", {})
         consistency.transfer_leadership()
         return m.DoneResult(message="leadership is being handed over")
@@ -235,8 +254,13 @@ class Handlers:
 
     async def bootstrap_reset(self, params: m.NoParams, caller: Caller) -> m.DoneResult:
         del params
+        consistency = self._consistency()
+        if consistency.cluster:
+            raise Refused(
+                "conflict", f"this node belongs to cluster {consistency.cluster[:8]}: no promise"
+            )
         self._audit(caller, "bootstrap reset", {})
-        self._consistency().reset_bootstrap()
+        consistency.reset_bootstrap()
         return m.DoneResult(message="this node's promise to an unfinished founding is void")
 
     # --- agents and signals -------------------------------------------------------------------
@@ -386,6 +410,8 @@ def _as_error(result: Result, key: str) -> Exception:
             there = f"it has revision {result.entry.revision}"
         return Refused("conflict", f"key {key!r} was not changed: {there}")
     assert isinstance(result, Rejected)
+    if result.is_unknown:
+        return OutcomeUnknown(f"{result.reason}: what became of this one is not remembered")
     return UsageError(result.reason)
 
 

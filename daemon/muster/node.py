@@ -419,6 +419,7 @@ class _AgentBuilder:
     def discovery(self) -> NodeDiscovery:
         known = KnownPeers(
             me=self._parts.me,
+            own=self._parts.address,
             static=self._node.config.join_addresses,
             stored=self._stored_peers,
             now=self._clock.now(),

@@ -84,9 +84,19 @@ def test_handle_follows_its_file_and_not_its_name(files: Files) -> None:
     handle.write(b"to b")
     files.remove("b")
     handle.write(b"to nowhere")
-    handle.sync()
     handle.close()
     assert files.names() == []
+
+
+def test_what_was_removed_is_not_made_durable(files: Files) -> None:
+    handle = files.append("a")
+    handle.write(b"one")
+    handle.sync()
+    files.remove("a")
+    handle.write(b"two")
+    with pytest.raises(StorageError, match="cannot sync .*a: No such file"):
+        handle.sync()
+    handle.close()
 
 
 def test_remove_forgives_what_is_not_there(files: Files) -> None:

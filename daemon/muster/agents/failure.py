@@ -236,6 +236,8 @@ class FailureDetector(Agent):
 
     def find(self, text: str) -> NodeId:
         """The member with this id, id prefix or name. Errors: Refused("not-found"), UsageError."""
+        if not text:
+            raise UsageError("which member? Its name, id, or the beginning of its id")
         found = [m for m in self.swim.members() if m.name == text or m.id.startswith(text)]
         exact = [m for m in found if text in (m.id, m.name)]
         if len(exact) == 1:

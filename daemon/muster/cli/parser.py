@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from muster_protocol.errors import UsageError
 
@@ -114,19 +114,26 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+SECONDS_MAX: Final = 86_400.0
+COUNT_MAX: Final = 2**62
+"""As `muster_protocol.types.UInt`."""
+
+
 def seconds(text: str) -> float:
     """A positive number of seconds."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    if not 0 < value <= SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to a day")
     return value
 
 
 def count(text: str) -> int:
     """A whole number from 0."""
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(COUNT_MAX)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    if int(text) > COUNT_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is too large")
     return int(text)

@@ -70,8 +70,8 @@ class ClusterSection(Section, frozen=True, kw_only=True):
     """How many nodes found the cluster together, the same on each of them. 0: this node only
     joins. Ignored once there is a cluster, so that nothing has to be changed afterwards."""
     join: Annotated[tuple[str, ...], msgspec.Meta(max_length=JOIN_MAX)] = ()
-    """Addresses of other members, for networks where nodes do not find each other by themselves.
-    Empty, because on a LAN they do."""
+    """Addresses of other members. One that answers tells of the rest; the node's own is skipped.
+    Empty: this node waits to be found, or for `muster join`."""
 
 
 class GossipSection(Section, frozen=True, kw_only=True):

@@ -31,6 +31,9 @@ def read_secret_file(path: str, *, environ: Mapping[str, str], uid: int) -> tupl
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise IdentityError(f"secret file {path}: {os.strerror(error.errno or 0)}") from error
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IdentityError(f"secret file {path}: is a directory")
     with open(descriptor, "rb") as handle:  # noqa: PTH123 - what is checked is what is read
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -32,7 +32,7 @@ SECTOR_BYTES: Final = 512
 CAPACITY_BYTES: Final = 1024 * 1024 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _File:
     """Content as the process sees it, and how much of it a power failure leaves."""
 
@@ -229,6 +229,8 @@ class _SimAppendFile:
                 self._file.fail_sync()
             raise
         self._file.sync()
+        if self._file not in self._disk.files.values():
+            raise self._files.error("sync", self._name, errno.ENOENT)
 
     def close(self) -> None:
         self._is_open = False

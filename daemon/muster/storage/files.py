@@ -29,7 +29,8 @@ class AppendFile(Protocol):
         """Append all of `data`."""
 
     def sync(self) -> None:
-        """Make what was written durable (fdatasync)."""
+        """Make what was written durable (fdatasync). What no name leads to any more is not:
+        after `remove` this fails."""
 
     def close(self) -> None:
         """Close; does not sync."""
@@ -112,6 +113,8 @@ class _DiskAppendFile:
             if self._fd < 0:  # os.fdatasync would raise ValueError
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             os.fdatasync(self._fd)
+            if os.fstat(self._fd).st_nlink == 0:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -127,6 +127,8 @@ class Journal:
         self._segments = segments
         self._sequence = int(segments[-1].name[8:16]) if segments else 0
         self._entries = recovered.entries
+        self.log_bytes = sum(len(entry[0]) for entry in self._entries)
+        """Commands in memory."""
         self.configuration = recovered.configuration
         self._term = recovered.term
         self._vote = recovered.vote
@@ -147,6 +149,7 @@ class Journal:
         """Append one entry."""
         assert not self._entries or index == self.last_index + 1
         self._entries.append((command, index, term))
+        self.log_bytes += len(command)
         self._buffer_highest = max(self._buffer_highest, index)
         self._append_record(ENTRY, _ENTRY_HEAD.pack(index, term) + command)
 
@@ -156,6 +159,7 @@ class Journal:
             return
         index = self._entries[position][1]
         assert index > self._commit_index, "a committed entry would be truncated"
+        self.log_bytes -= sum(len(entry[0]) for entry in self._entries[position:])
         del self._entries[position:]
         self._durable_index = min(self._durable_index, index - 1)
         if self._committing_index is not None:
@@ -330,6 +334,7 @@ class Journal:
     def reset_to(self, manifest: Manifest) -> None:
         """The log starts anew behind an installed snapshot, which is durable already."""
         self._entries = [_engine_entry(manifest.previous), _engine_entry(manifest.last)]
+        self.log_bytes = sum(len(entry[0]) for entry in self._entries)
         self._manifest = manifest
         self.configuration = manifest.configuration
         self._commit_index = manifest.last.index
@@ -339,15 +344,22 @@ class Journal:
         self._buffer_highest = max(self._buffer_highest, manifest.last.index)
         self._append_record(RESET, encode(_Reset(manifest.previous, manifest.last)))
 
-    def trim(self, manifest: Manifest, *, keep_entries: int) -> list[str]:
+    def trim(self, manifest: Manifest, *, keep_entries: int, keep_bytes: int) -> list[str]:
         """A durable snapshot covers the log up to `manifest.last`: forget what it covers, but for
-        the `keep_entries` before it (a follower that lags less needs no snapshot).
+        the `keep_entries` before it, at most `keep_bytes` of them (a follower that lags less needs
+        no snapshot).
 
         Returns the segments that the caller may now remove from the disk, oldest first.
         """
         self._manifest = manifest
-        keep_from = max(self.first_index, manifest.previous.index - keep_entries)
-        del self._entries[: keep_from - self.first_index]
+        keep_from = manifest.previous.index
+        oldest = max(self.first_index, keep_from - keep_entries)
+        while keep_from > oldest and keep_bytes > 0:
+            keep_from -= 1
+            keep_bytes -= len(self._entries[keep_from - self.first_index][0])
+        forgotten = keep_from - self.first_index
+        self.log_bytes -= sum(len(entry[0]) for entry in self._entries[:forgotten])
+        del self._entries[:forgotten]
         removable: list[str] = []
         while len(self._segments) > 1 and self._segments[0].highest_index < keep_from:
             removable.append(self._segments.pop(0).name)
@@ -482,15 +494,17 @@ def _replay_record(
     entries = into.entries
     if kind == ENTRY:
         index, term = _ENTRY_HEAD.unpack_from(payload)
-        if entries and index != entries[-1][1] + 1:
+        if entries and index != entries[-1][1] + 1:  # after a removed segment: any beginning
             raise StorageCorrupt(f"{path}: entry {index} follows entry {entries[-1][1]}")
         entries.append((payload[_ENTRY_HEAD.size :], index, term))
         segment.highest_index = max(segment.highest_index, index)
     elif kind == TRUNCATE:
         (index,) = _INDEX.unpack(payload)
-        if not entries or not entries[0][1] < index <= entries[-1][1]:
-            raise StorageCorrupt(f"{path}: truncation from {index} outside the log")
-        del entries[index - entries[0][1] :]
+        if entries and index > entries[-1][1]:
+            raise StorageCorrupt(f"{path}: truncation from {index} behind the end of the log")
+        # It may reach into a segment that was removed behind a snapshot: then all that is here of
+        # the older log is void, and what follows begins anew. `_align` checks the beginning.
+        del entries[max(0, index - entries[0][1]) if entries else 0 :]
     elif kind == META:
         meta = _METAS.decode(payload)
         into.term, into.vote = meta.term, meta.vote

@@ -69,17 +69,11 @@ class SnapshotStore:
         data = self._files.read(_name(manifest))
         return None if data is None else data[: manifest.size_bytes]
 
-    def install(self, manifest: Manifest, data: bytes) -> list[bytes]:
-        """Verify what a leader sent, make it durable and return its slices.
+    def install(self, manifest: Manifest, data: bytes) -> None:
+        """Make durable what a leader sent and `verified_slices` has accepted. Errors: StorageError.
 
-        Errors: RemoteError("snapshot") if it is not what the manifest says; StorageError.
+        From here on it is this node's newest snapshot, so its slices must have been restored once.
         """
-        if len(data) != manifest.size_bytes or hashlib.sha256(data).digest() != manifest.sha256:
-            raise RemoteError("snapshot", "the snapshot's data does not have its digest")
-        try:
-            scan = scan_records(data, path="snapshot from the leader", is_newest=False)
-        except StorageCorrupt as error:
-            raise RemoteError("snapshot", str(error)) from error
         self._files.remove(_INCOMING)
         handle = self._files.append(_INCOMING)
         try:
@@ -89,7 +83,6 @@ class SnapshotStore:
         finally:
             handle.close()
         self._publish(manifest)
-        return [payload for _, payload in scan.records]
 
     def remove_older(self, manifest: Manifest) -> None:
         """Forget all snapshots but this one."""
@@ -120,6 +113,20 @@ class SnapshotStore:
                 "backup, or move it away and let this node join as a new member"
             )
         return manifest, [payload for _, payload in records[:-1]]
+
+
+def verified_slices(manifest: Manifest, data: bytes) -> list[bytes]:
+    """The slices of a snapshot as a leader sent it.
+
+    Errors: RemoteError("snapshot") if it is not what the manifest says.
+    """
+    if len(data) != manifest.size_bytes or hashlib.sha256(data).digest() != manifest.sha256:
+        raise RemoteError("snapshot", "the snapshot's data does not have its digest")
+    try:
+        scan = scan_records(data, path="snapshot from the leader", is_newest=False)
+    except StorageCorrupt as error:
+        raise RemoteError("snapshot", str(error)) from error
+    return [payload for _, payload in scan.records]
 
 
 def _name(manifest: Manifest) -> str:

@@ -183,6 +183,7 @@ class Bootstrap:
         is_waiting = bool(record.proposal) and (not founded or record.proposer == me)
         self._retry_at: float | None = now if is_waiting else None
         self._told: tuple[str, ...] = ()
+        self._is_founding = False
         self._handlers: dict[type[Any], Callable[[Any, float], Effects]] = {
             CandidatesSeen: self._on_candidates,
             Asked: self._on_asked,
@@ -221,7 +222,7 @@ class Bootstrap:
         return self._propose(candidates, now)
 
     def _join(self, clusters: tuple[ClusterId, ...]) -> Effects:
-        if self.record.proposal and not self._is_proposer:
+        if self.record.proposal and (not self._is_proposer or self.record.configuration):
             return self._tell_once(
                 "bootstrap.promise.stands",
                 clusters,
@@ -235,9 +236,11 @@ class Bootstrap:
             return self._tell_once(
                 "bootstrap.several.clusters", clusters, {"clusters": list(clusters)}
             )
+        # Our own undecided proposal must end first, durably: else a late promise completes it.
+        given_up = self._abort() if self.record.proposal else ()
         self.is_member = True
         self._retry_at = None
-        return (JoinCluster(clusters[0]),)
+        return (*given_up, JoinCluster(clusters[0]))
 
     def _tell_too_many(self, candidates: tuple[str, ...]) -> Effects:
         named = [f"{self._names.get(NodeId(c), 'this node')} ({c[:8]})" for c in candidates]
@@ -292,7 +295,8 @@ class Bootstrap:
         return tuple(Ask(NodeId(founder), message) for founder in missing)
 
     def _decide_if_all(self) -> Effects:
-        if self.record.configuration is not None or len(self._promised) < len(self.record.founders):
+        is_decided = self.record.configuration is not None
+        if is_decided or self.is_member or len(self._promised) < len(self.record.founders):
             return ()
         voters = tuple(Voter(f, self._promised[f]) for f in self.record.founders)
         self.record = msgspec.structs.replace(self.record, configuration=Configuration(voters))
@@ -300,8 +304,9 @@ class Bootstrap:
 
     def _found(self) -> Effects:
         assert self.record.configuration is not None
-        if self.is_founded:
+        if self.is_founded or self.is_member or self._is_founding:
             return ()
+        self._is_founding = True  # once in a process: it takes as long as the disk takes
         return (
             Notify("bootstrap.decided", fields={"cluster": self.record.cluster}),
             Found(
@@ -435,6 +440,8 @@ class Bootstrap:
         if not self.record.proposal:
             self._retry_at = None
             return ()
+        if self.is_member and not self.is_founded:
+            return self._give_up_as_member()
         self._retry_at = now + (RETRY_WHEN_FOUNDED_S if self.is_founded else RETRY_S)
         if self.record.configuration is not None and not self.is_founded:
             return self._found()  # decided before a restart
@@ -444,6 +451,12 @@ class Bootstrap:
         if self.record.configuration is None and now - self._started_at > ABORT_AFTER_S:
             return self._abort()
         return self._ask_missing()
+
+    def _give_up_as_member(self) -> Effects:
+        """A member of a cluster that it did not found has nothing more to found."""
+        self._retry_at = None
+        is_open = self._is_proposer and self.record.configuration is None
+        return self._abort() if is_open else ()
 
     def _abort(self) -> Effects:
         proposal, founders = self.record.proposal, self.record.founders

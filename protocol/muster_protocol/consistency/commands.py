@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from muster_protocol.errors import UsageError
+from muster_protocol.errors import RemoteError, UsageError
 from muster_protocol.limits import KEY_BYTES_MAX, LIST_KEYS_MAX, VALUE_BYTES_MAX
 from muster_protocol.types import HexId, UInt
 from muster_protocol.wire.codec import Decoder, encode
@@ -119,11 +119,14 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
 
     revision: int
     reason: str
+    is_unknown: bool = False
+    """It may have taken effect earlier: what became of it is no longer remembered."""
 
 
 Result = Done | Conflict | NotFound | Rejected
 
 _BATCHES: Decoder[Batch] = Decoder(Batch)
+_COMMANDS: Decoder[Command] = Decoder(Command)
 
 
 def decode_batch(data: bytes) -> Batch:
@@ -134,6 +137,8 @@ def decode_batch(data: bytes) -> Batch:
 def check_operation(operation: Operation) -> None:
     """Reject what is too large before it is proposed. Errors: UsageError, one line."""
     if isinstance(operation, List):
+        if max(len(operation.prefix.encode()), len(operation.after.encode())) > KEY_BYTES_MAX:
+            raise UsageError(f"the prefix is longer than {KEY_BYTES_MAX} bytes")
         return
     if not operation.key:
         raise UsageError("the key is empty")
@@ -148,6 +153,15 @@ def is_read(operation: Operation) -> bool:
     return isinstance(operation, Get | List)
 
 
-def encoded_size(command: Command) -> int:
-    """Bytes that a command takes in a batch."""
-    return len(encode(command))
+def checked_size(command: Command) -> int:
+    """Bytes that a command takes in a batch. What every replica would skip must not get into one:
+    it would take the commands beside it along.
+
+    Errors: UsageError for a command that does not decode as it was encoded.
+    """
+    data = encode(command)
+    try:
+        _COMMANDS.decode(data)
+    except RemoteError as error:
+        raise UsageError(f"the command does not hold: {error}") from error
+    return len(data)

@@ -58,6 +58,8 @@ class _Session(msgspec.Struct, array_like=True):
     request: int
     result: Result
     used: int
+    fingerprint: bytes
+    """Of the request's operation: the same number for another operation is a mistake."""
 
 
 class _Header(msgspec.Struct, array_like=True, tag=0):
@@ -124,9 +126,11 @@ class Registry:
             session.used = self.applied
             self._sessions[command.session] = self._sessions.pop(command.session)
             if command.request == session.request:
+                if session.fingerprint != _fingerprint(operation):
+                    return Rejected(self.revision, "this request was made for something else")
                 return _repeated(session.result)
             if command.request < session.request:
-                return Rejected(self.revision, "an older request of this session")
+                return Rejected(self.revision, "an older request of this session", is_unknown=True)
         result = self._change(operation, command.wall)
         self._remember(command, result)
         return result
@@ -186,7 +190,9 @@ class Registry:
 
     def _remember(self, command: Command, result: Result) -> None:
         self._sessions.pop(command.session, None)
-        self._sessions[command.session] = _Session(command.request, result, self.applied)
+        self._sessions[command.session] = _Session(
+            command.request, result, self.applied, _fingerprint(command.operation)
+        )
         if len(self._sessions) > SESSIONS_MAX:
             # Insertion order is order of use, because a session in use is moved to the end.
             del self._sessions[next(iter(self._sessions))]
@@ -196,7 +202,7 @@ class Registry:
     def capture(self) -> Captured:
         """The present state, to be encoded off the loop while this one goes on."""
         sessions = {
-            name: _Session(held.request, held.result, held.used)
+            name: _Session(held.request, held.result, held.used, held.fingerprint)
             for name, held in self._sessions.items()
         }
         return Captured(self.revision, self.applied, dict(self._entries), sessions)
@@ -230,6 +236,10 @@ class Registry:
         by_use = sorted(registry._sessions.items(), key=lambda item: item[1].used)
         registry._sessions = dict(by_use)
         return registry
+
+
+def _fingerprint(operation: Operation) -> bytes:
+    return hashlib.blake2b(encode(operation), digest_size=8).digest()
 
 
 def _without_value(entry: KeyValue) -> KeyValue:

@@ -72,12 +72,19 @@ class KnownPeers:
     """The machine behind the discovery agent."""
 
     def __init__(
-        self, *, me: NodeId, static: tuple[Address, ...], stored: bytes | None, now: float
+        self,
+        *,
+        me: NodeId,
+        own: Address,
+        static: tuple[Address, ...],
+        stored: bytes | None,
+        now: float,
     ) -> None:
-        """`stored`: the record as it was read. One that cannot be read is only told: these are
-        hints, and the static addresses are still there."""
+        """`own`: our address, which operators list among the others. `stored`: the record as it was
+        read; one that cannot be read is only told, as these are hints, and the static addresses
+        are still there."""
         self._me = me
-        self._static = static
+        self._static = tuple(address for address in static if address != own)
         self._peers: dict[NodeId, Address] = {}
         self._live: dict[NodeId, Address] = {}
         self._hint_at = now

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster_protocol.errors import RemoteError
+from muster_protocol.raftguard.translation import check_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,6 +128,7 @@ def _check_consecutive(append: Append) -> None:
     for position, entry in enumerate(append.entries, start=1):
         if entry.index != append.previous_index + position or entry.term > append.term:
             raise RemoteError("raft-append", "append with a hole or with terms from the future")
+        check_command(entry.command)
 
 
 def _engine_append(

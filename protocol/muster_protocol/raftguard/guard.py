@@ -106,6 +106,8 @@ class Peer:
     """As leader: the index up to which it has everything, as it says itself."""
     answered_at: float | None = None
     """As leader: when it last answered in this term."""
+    is_clamped: bool = False
+    """As leader: its newest acknowledgement goes beyond our own disk."""
     sent_bytes: int = 0
     """As leader: commands sent since its last answer."""
 
@@ -266,7 +268,7 @@ class RaftGuard:
             self.leader = self.me
             self._heartbeat_at = now + HEARTBEAT_S
             for peer in self._peers.values():
-                peer.acknowledged, peer.answered_at = 0, None
+                peer.acknowledged, peer.answered_at, peer.is_clamped = 0, None, False
             return (OpenGate(self.connected()), self._tell_role(was))
         if event.role is Role.CANDIDATE or self.leader == self.me:
             self._forget_leader()  # else: it is the append of this leader that made us follow
@@ -410,7 +412,7 @@ class RaftGuard:
             return refusal
         self._leader_spoke(peer, now)
         if self._installing is not None:
-            return (self._keep_alive(peer),)
+            return self._step_up_to(frame.term) or (self._keep_alive(peer),)
         try:
             reduced = self._follower.reduce(frame)
         except CommittedEntryConflict as conflict:
@@ -448,6 +450,7 @@ class RaftGuard:
         state.answered_at = now
         if frame.success:
             state.acknowledged = max(state.acknowledged, frame.next_index - 1)
+            state.is_clamped = state.acknowledged > self._log.durable_index
         # A follower that has to be sent something again, or for whom there is more than the window
         # had room for, should not wait for the next heartbeat.
         must_go_on = frame.reset or state.sent_bytes > SEND_WINDOW_BYTES
@@ -483,7 +486,11 @@ class RaftGuard:
         return (*effects, TickEngine())
 
     def _count_own_disk(self) -> list[Effect]:
-        """Acknowledgements that had been clamped to our disk may count further now."""
+        """Acknowledgements that had been clamped to our disk may count further now. Only those:
+        the engine takes each for an answer, and a leader that is cut off must notice (D25)."""
+        clamped = [(peer, state) for peer, state in self._peers.items() if state.is_clamped]
+        for _, state in clamped:
+            state.is_clamped = state.acknowledged > self._log.durable_index
         return [
             Deliver(
                 peer,
@@ -496,8 +503,7 @@ class RaftGuard:
                     )
                 ),
             )
-            for peer, state in self._peers.items()
-            if state.acknowledged
+            for peer, state in clamped
         ]
 
     def _acknowledge(self, peer: NodeId, index: int, term: int) -> Effects:

@@ -8,12 +8,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from muster_protocol.errors import RemoteError
+from muster_protocol.wire.codec import Decoder
 from muster_protocol.wire.raft import Append, Entry, VoteRequest
 
 EngineMessage = Mapping[str, Any]
 
 NO_LOG: Final = -1
 """A last log term below every real one: nobody votes for such a candidate."""
+
+
+_NO_OP: Final = b"\x01"
+_REGULAR: Final = b"\x00"
+_CALLS: Final[Decoder[tuple[int, tuple[bytes]]]] = Decoder(tuple[int, tuple[bytes]])
+
+
+def check_command(command: bytes) -> None:
+    """Is this an entry that our engines write? Its no-op, or a call of the one replicated method
+    with one batch. Anything else (a VERSION entry, D18; undecodable bytes) would stop the engine,
+    and again at every restart.
+
+    Errors: RemoteError("raft-append").
+    """
+    if command == _NO_OP:
+        return
+    if command[:1] == _REGULAR and _CALLS.decode(command[1:])[0] == 0:
+        return
+    raise RemoteError("raft-append", "an entry that no engine of ours writes")
 
 
 def append_of(message: EngineMessage) -> Append:

@@ -322,12 +322,22 @@ class ConsistencyManager(Agent):
 
     async def _serve_propose(self, connection: PeerConnection) -> None:
         if self.voter is not None:
-            await ForwardServer(
+            server = ForwardServer(
                 clock=self._clock,
                 configuration=self.voter.configuration,
                 leader=self.leader,
-                submit=self.voter.submit,
-            ).serve(connection)
+                submit=self._submit_forwarded,
+            )
+            await self.voter.adopt(server.serve, connection)
+
+    async def _submit_forwarded(
+        self, commands: tuple[Command, ...], *, deadline: float
+    ) -> tuple[Result, ...]:
+        """Another node's commands pass the same fence. Errors: as `Proposals.submit`."""
+        assert self.voter is not None
+        if not self._ports.verdict().may_act:
+            raise Refused("not-leader", "this side may not act")
+        return await self.voter.submit(commands, deadline=deadline)
 
     # --- the port -----------------------------------------------------------------------------
 
@@ -343,18 +353,22 @@ class ConsistencyManager(Agent):
         """
         check_operation(operation)
         was_proposed = False
+        refused = Refused("timed-out", "no leader answered in time; nothing was changed")
         while True:
             self._check_fence(was_proposed=was_proposed)
+            results = None
             try:
                 results = await self._attempt((command,), deadline)
             except OutcomeUnknown:
-                was_proposed, results = True, None
+                was_proposed = True
+            except Refused as refusal:
+                refused = refusal  # says nothing about an earlier attempt
             if results is not None:
                 return results[0]
             if self._clock.now() >= deadline:
                 if was_proposed:
                     raise OutcomeUnknown("not known to be committed in time; a retry will tell")
-                raise Refused("timed-out", "no leader answered in time; nothing was changed")
+                raise refused
             await self._clock.sleep(RETRY_S)
 
     async def _attempt(

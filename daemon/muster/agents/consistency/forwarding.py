@@ -8,13 +8,14 @@ a stream that broke while we waited is `OutcomeUnknown`, everything before is a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from muster_protocol.consistency.commands import Command, Result, is_read
+from muster_protocol.consistency.commands import Command, Result, check_operation, is_read
 from muster_protocol.consistency.forward import (
     AskConfiguration,
     Committed,
@@ -25,7 +26,7 @@ from muster_protocol.consistency.forward import (
     Unknown,
     decode_forward,
 )
-from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError
+from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError, UsageError
 from muster_protocol.types import Address, NodeId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.hello import Purpose
@@ -93,13 +94,28 @@ class _Channel:
         number, call = self._number, _Call()
         self._calls[number] = call
         try:
-            await self._connection.send(encode(make(number)))
+            if not await self._send(encode(make(number))):
+                return None
             await call.done.wait()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return None
         finally:
             self._calls.pop(number, None)
         return call.reply
+
+    async def _send(self, data: bytes) -> bool:
+        """False if the stream is gone. A send that is cut short in the middle of a frame, by an
+        error or by the deadline of its caller, ends the stream for everybody."""
+        is_sent = False
+        try:
+            await self._connection.send(data)
+            is_sent = True
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        finally:
+            if not is_sent:
+                self.is_open = False
+                with trio.CancelScope(shield=True):
+                    await self._connection.aclose()
+        return True
 
 
 class Forwarder:
@@ -229,27 +245,44 @@ class ForwardServer:
                     )
                     await connection.send(encode(reply))
                 elif isinstance(message, Forward):
-                    await limit.acquire_on_behalf_of(message.number)
-                    nursery.start_soon(self._answer, connection, message, limit)
+                    _check(message)
+                    borrower = object()
+                    await limit.acquire_on_behalf_of(borrower)
+                    nursery.start_soon(self._answer, connection, message, limit, borrower)
                 else:
                     raise RemoteError("forward", "a reply where a request was expected")
             nursery.cancel_scope.cancel()
 
     async def _answer(
-        self, connection: PeerConnection, message: Forward, limit: trio.CapacityLimiter
+        self,
+        connection: PeerConnection,
+        message: Forward,
+        limit: trio.CapacityLimiter,
+        borrower: object,
     ) -> None:
         reply: ForwardMessage
         deadline = self._clock.now() + min(max(message.within_s, 0.0), WITHIN_S_MAX)
         try:
             results = await self._submit(message.commands, deadline=deadline)
             reply = Committed(message.number, results)
-        except Refused:
+        except (Refused, UsageError):
             reply = NotLeader(message.number, self._leader() or "")
         except OutcomeUnknown:
             reply = Unknown(message.number)
         finally:
-            limit.release_on_behalf_of(message.number)
+            limit.release_on_behalf_of(borrower)
         try:
             await connection.send(encode(reply))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the other side is told by its broken stream
+
+
+def _check(message: Forward) -> None:
+    """Errors: RemoteError for what no forwarder of ours sends."""
+    if not math.isfinite(message.within_s):
+        raise RemoteError("forward", "a request without an end")
+    try:
+        for command in message.commands:
+            check_operation(command.operation)
+    except UsageError as error:
+        raise RemoteError("forward", str(error)) from error

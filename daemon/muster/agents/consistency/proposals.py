@@ -20,7 +20,7 @@ from muster_protocol.consistency.commands import (
     Batch,
     Command,
     Result,
-    encoded_size,
+    checked_size,
 )
 from muster_protocol.errors import OutcomeUnknown, Refused
 from muster_protocol.limits import BATCH_BYTES_MAX
@@ -68,13 +68,16 @@ class Proposals:
     async def submit(self, commands: tuple[Command, ...], *, deadline: float) -> tuple[Result, ...]:
         """Commit these commands in one entry and return their results.
 
-        Errors: Refused("overload" or "not-leader"), nothing took effect; OutcomeUnknown.
+        Errors: Refused("overload", "too-large", "not-leader"), nothing took effect;
+        OutcomeUnknown; UsageError for a command that no replica could decode.
         Cancellation: the commands may still take effect.
         """
         if self._waiting_commands + len(commands) > WAITING_COMMANDS_MAX:
             self.refused += 1
             raise Refused("overload", "too many requests are waiting for the disk or the quorum")
-        waiter = _Waiter(commands, sum(encoded_size(command) for command in commands))
+        waiter = _Waiter(commands, sum(checked_size(command) for command in commands))
+        if waiter.size_bytes > BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES:
+            raise Refused("too-large", "these commands do not fit into one log entry")
         self._queue.append(waiter)
         self._waiting_commands += len(commands)
         self._wake.set()

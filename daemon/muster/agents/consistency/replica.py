@@ -26,6 +26,11 @@ from muster_protocol.types import Severity
 SNAPSHOT_EVERY_ENTRIES: Final = 4_096
 """Log entries between two snapshots: replaying so many takes well under a second at start."""
 
+SNAPSHOT_EVERY_BYTES: Final = 64 * 1024 * 1024
+"""The log is in memory: with the largest values, so many bytes come long before so many entries."""
+
+KEEP_BYTES: Final = 16 * 1024 * 1024
+
 KEEP_ENTRIES: Final = 1_024
 """Entries kept in the log before a snapshot, for followers that lag a little: what a busy node
 writes in some seconds, so that a restart of a follower needs no snapshot."""

@@ -6,7 +6,7 @@ the other voters, the fetching and taking of snapshots. The decisions are the co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,16 @@ from muster.agents.consistency.links import VoterLinks
 from muster.agents.consistency.proposals import Proposals
 from muster.agents.consistency.raft.core import Propose, RaftCore
 from muster.agents.consistency.replica import (
+    KEEP_BYTES,
     KEEP_ENTRIES,
+    SNAPSHOT_EVERY_BYTES,
     SNAPSHOT_EVERY_ENTRIES,
     Replica,
 )
 from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapshot
 from muster.driver import Driver, Recorder
 from muster.storage.journal import Journal, open_journal
-from muster.storage.snapshots import SnapshotStore
+from muster.storage.snapshots import SnapshotStore, verified_slices
 from muster_protocol.consistency.commands import Batch, Command, Result
 from muster_protocol.consistency.registry import Registry
 from muster_protocol.effects import Effect, Notify
@@ -122,7 +124,10 @@ class Voter:
             now=world.clock.now(),
             apply=self.replica.apply,
         )
-        self.proposals = Proposals(clock=world.clock, origin=around.boot, propose=self._propose)
+        # A voter that its agent restarted counts its batches from 1 again, and old ones may still
+        # be applied: so the origin names this voter, not the boot.
+        origin = f"{around.boot}-{world.entropy.token_bytes(8).hex()}"
+        self.proposals = Proposals(clock=world.clock, origin=origin, propose=self._propose)
         self._driver = Driver(
             self,
             name="raft",
@@ -183,10 +188,40 @@ class Voter:
         return await self.proposals.submit(commands, deadline=deadline)
 
     async def serve_raft(self, connection: PeerConnection) -> None:
-        await self.links.accept(connection)
+        """A voter dialled. Errors: RemoteError."""
+        await self.adopt(self.links.accept, connection)
 
     async def serve_snapshot(self, connection: PeerConnection) -> None:
-        await serve_snapshot(connection, self._store, self.journal, self._offload)
+        """A follower wants a snapshot. Errors: RemoteError."""
+
+        async def serve(accepted: PeerConnection) -> None:
+            await serve_snapshot(accepted, self._store, self.journal, self._offload)
+
+        await self.adopt(serve, connection)
+
+    async def adopt(
+        self, serve: Callable[[PeerConnection], Awaitable[None]], connection: PeerConnection
+    ) -> None:
+        """Serve an accepted stream as a task of this voter: it ends with the voter, and what goes
+        wrong in it is the voter's, not the node's. Errors: RemoteError."""
+        done, refused = trio.Event(), list[RemoteError]()
+
+        async def task() -> None:
+            try:
+                await serve(connection)
+            except* RemoteError as group:
+                refused.append(RemoteError("voter-stream", str(group.exceptions[0])))
+            except* (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the other side went away
+            finally:
+                done.set()
+
+        if self._nursery is None:
+            return
+        self._nursery.start_soon(task)
+        await done.wait()
+        if refused:
+            raise refused[0]
 
     def transfer_leadership(self) -> None:
         """Hand over to the most caught-up follower, if we lead."""
@@ -236,7 +271,9 @@ class Voter:
     def _on_applied(self, batch: Batch, results: tuple[Result, ...], index: int) -> None:
         if self.proposals.applied(batch, results):
             self._around.trace.claim(Claim(ClaimKind.REPLY, self.core.term, index))
-        if index - self._snapshot_index > SNAPSHOT_EVERY_ENTRIES and not self._snapshot_under_way:
+        is_long = index - self._snapshot_index > SNAPSHOT_EVERY_ENTRIES
+        is_large = self.journal.log_bytes > SNAPSHOT_EVERY_BYTES
+        if (is_long or is_large) and not self._snapshot_under_way:
             assert self._nursery is not None
             self._snapshot_under_way = True
             self._nursery.start_soon(self._take_snapshot)
@@ -272,7 +309,7 @@ class Voter:
         self.snapshots_taken += 1
 
     async def _forget_covered(self, manifest: Manifest) -> None:
-        removable = self.journal.trim(manifest, keep_entries=KEEP_ENTRIES)
+        removable = self.journal.trim(manifest, keep_entries=KEEP_ENTRIES, keep_bytes=KEEP_BYTES)
         files = self._around.world.files
 
         def remove() -> None:
@@ -291,15 +328,20 @@ class Voter:
             data = await fetch_snapshot(self._around.streams, self._clock, peer, address, manifest)
             async with self._store_in_use:
                 await self._install(manifest, data)
-        except (RemoteError, OSError, trio.BrokenResourceError) as error:
+        except (
+            RemoteError,
+            OSError,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+        ) as error:
             self._driver.complete(SnapshotFailed(str(error)))
 
     async def _install(self, manifest: Manifest, data: bytes) -> None:
         """Make a fetched snapshot durable, start behind it. Errors: RemoteError, StorageError."""
-        slices = await self._offload.run(
-            lambda: self._store.install(manifest, data), kind="snapshot"
+        registry = await self._offload.run(
+            lambda: Registry.restore(verified_slices(manifest, data)), kind="snapshot"
         )
-        registry = Registry.restore(slices)
+        await self._offload.run(lambda: self._store.install(manifest, data), kind="snapshot")
         if manifest.last.index <= self.core.applied_index:
             raise RemoteError("snapshot", "overtaken by the log")
         self.replica.replace(registry, manifest.last.index)

@@ -115,13 +115,22 @@ def test_an_older_request_of_a_session_is_rejected() -> None:
     assert value(registry.read(Get("a"))) == b"2"
 
 
+def test_a_request_number_used_again_for_something_else_is_rejected() -> None:
+    registry = Registry()
+    registry.apply(Command("0" * 32, 1, 1.0, Put("a", b"1")))
+    other = registry.apply(Command("0" * 32, 1, 1.0, Put("b", b"2")))
+    assert isinstance(other, Rejected)
+    assert other.reason == "this request was made for something else"
+    assert value(registry.read(Get("a"))) == b"1"
+
+
 def test_the_session_unused_for_longest_is_forgotten_first() -> None:
     registry = Registry()
     for number in range(SESSIONS_MAX):
         registry.apply(Command(f"{number:032x}", 1, 1.0, Put("a", b"%d" % number)))
-    registry.apply(Command(f"{0:032x}", 1, 1.0, Put("a", b"again")))  # used, not changed
+    registry.apply(Command(f"{0:032x}", 1, 1.0, Put("a", b"0")))  # used, not changed
     registry.apply(Command("f" * 32, 1, 1.0, Put("a", b"new")))
-    kept = registry.apply(Command(f"{0:032x}", 1, 1.0, Put("a", b"again")))
+    kept = registry.apply(Command(f"{0:032x}", 1, 1.0, Put("a", b"0")))
     assert isinstance(kept, Done)
     assert kept.repeated
     forgotten = registry.apply(Command(f"{1:032x}", 1, 1.0, Put("a", b"twice")))

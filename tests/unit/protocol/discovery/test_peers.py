@@ -18,7 +18,8 @@ STATIC = (Address("127.0.0.2", 7411), Address("127.0.0.3", 7411))
 
 
 def known(stored: bytes | None = None) -> KnownPeers:
-    return KnownPeers(me=ME, static=STATIC, stored=stored, now=0.0)
+    own = Address("127.0.0.1", 7411)
+    return KnownPeers(me=ME, own=own, static=(own, *STATIC), stored=stored, now=0.0)
 
 
 def hinted(effects: tuple[Effect, ...]) -> list[object]:

@@ -42,7 +42,7 @@ def log_of(*terms: int, first: int = 1, commit: int = 1) -> Log:
 
 def append(previous: tuple[int, int], *terms: int, commit: int = 1, term: int = 5) -> Append:
     entries = tuple(
-        Entry(b"x", previous[0] + 1 + i, entry_term) for i, entry_term in enumerate(terms)
+        Entry(b"\x01", previous[0] + 1 + i, entry_term) for i, entry_term in enumerate(terms)
     )
     return Append(term, commit, previous[0], previous[1], entries)
 
@@ -123,9 +123,12 @@ def test_what_is_verified_in_one_term_is_not_in_the_next() -> None:
 @pytest.mark.parametrize(
     "entries",
     [
-        (Entry(b"x", 5, 5),),
-        (Entry(b"x", 3, 5), Entry(b"x", 5, 5)),
-        (Entry(b"x", 3, 6),),
+        (Entry(b"\x01", 5, 5),),
+        (Entry(b"\x01", 3, 5), Entry(b"\x01", 5, 5)),
+        (Entry(b"\x01", 3, 6),),
+        (Entry(b"\x03\x05", 3, 5),),
+        (Entry(b"\x00\xc1", 3, 5),),
+        (Entry(b"\x00\x92\x01\x91\xc4\x00", 3, 5),),
     ],
 )
 def test_an_append_that_no_leader_sends_is_refused(entries: tuple[Entry, ...]) -> None:

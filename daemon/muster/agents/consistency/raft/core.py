@@ -22,6 +22,7 @@ from muster.agents.consistency.raft import rebound
 from muster.agents.consistency.raft.engine import Engine
 from muster.storage.journal import Journal
 from muster_protocol.effects import Effect
+from muster_protocol.errors import LocalError
 from muster_protocol.raftguard.events import (
     Campaign,
     Deliver,
@@ -171,15 +172,17 @@ class RaftCore:
         if flush:
             self._engine.flush()
         self._engine.doTick(0)
-        while self._engine.raftLastApplied < self._engine.raftCommitIndex:
+        while (applied := self.applied_index) < self._engine.raftCommitIndex:
             self._engine.doTick(0)
+            if self.applied_index == applied:
+                raise LocalError(f"the engine does not get past log entry {applied + 1}")
 
     def _must_wait_for_disk(self) -> bool:
         is_alone = self.guard.configuration.majority == 1
         return is_alone and self.journal.durable_lsn < self.journal.lsn
 
     def _propose(self, event: Propose) -> None:
-        if self.role is not Role.LEADER:
+        if self.role is not Role.LEADER or self.guard.suspended:
             self._outward.append(ProposalRefused(event.data))
         elif self._must_wait_for_disk():
             self._waiting.append(event.data)
