@@ -30,6 +30,8 @@ SNAPSHOT_EVERY_BYTES: Final = 64 * 1024 * 1024
 """The log is in memory: with the largest values, so many bytes come long before so many entries."""
 
 KEEP_BYTES: Final = 16 * 1024 * 1024
+"""The same for large values: what a gigabit link carries in a fifth of a second is not worth a
+snapshot to a follower that lags by it."""
 
 KEEP_ENTRIES: Final = 1_024
 """Entries kept in the log before a snapshot, for followers that lag a little: what a busy node
