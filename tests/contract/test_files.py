@@ -94,7 +94,7 @@ def test_what_was_removed_is_not_made_durable(files: Files) -> None:
     handle.sync()
     files.remove("a")
     handle.write(b"two")
-    with pytest.raises(StorageError, match="cannot sync .*a: No such file"):
+    with pytest.raises(StorageError, match=r"cannot sync .*a: No such file"):
         handle.sync()
     handle.close()
 

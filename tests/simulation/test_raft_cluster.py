@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import pytest
 
-from muster_protocol.raftguard.events import Role, SuspendVoting, TransferLeadership
+from muster_protocol.raftguard.events import (
+    FrameReceived,
+    Role,
+    SuspendVoting,
+    TransferLeadership,
+)
 from muster_protocol.types import NodeId
 from muster_protocol.wire.codec import encode
+from muster_protocol.wire.raft import Append, Entry
 from testkit.raft_cluster import Node, RaftCluster
 
 SEEDS = range(25)
@@ -205,3 +211,35 @@ def test_only_members_with_the_right_identity_count() -> None:
     leader = steady(cluster)
     assert stranger not in leader.core.guard.connected()
     assert leader.core.guard.statistics().dropped.get("not-a-voter", 0) == 0
+
+
+def test_a_cut_off_leader_steps_down_although_its_streams_stay_and_writes_come() -> None:
+    cluster = RaftCluster(3, seed=2)
+    leader = steady(cluster)
+    cluster.propose(leader, command("before"))
+    cluster.run_until(cluster.now + 1)
+    for other in cluster.ids:
+        if other != leader.id:
+            cluster.cut[(other, leader.id)] = cluster.cut[(leader.id, other)] = None
+
+    def write() -> None:
+        if leader.core.role is Role.LEADER:
+            cluster.propose(leader, command(f"at {cluster.now}"))
+        cluster.at(0.1, write)
+
+    cluster.at(0.0, write)
+    assert cluster.run_until(cluster.now + 20, lambda: leader.core.role is Role.FOLLOWER)
+
+
+@pytest.mark.parametrize("data", [b"\x00\xc1", b"\x03\x05"], ids=["no command", "version"])
+def test_an_entry_that_is_no_command_costs_the_leader_its_link(data: bytes) -> None:
+    cluster = RaftCluster(3, seed=3)
+    leader = steady(cluster)
+    follower = next(node for node in cluster.live() if node is not leader)
+    last, term = follower.journal.last_index, leader.core.term
+    previous_term = follower.journal.term_at(last)
+    assert previous_term is not None
+    entry = Entry(data, last + 1, term)
+    frame = Append(term, last + 1, last, previous_term, (entry,))
+    cluster.step(follower, FrameReceived(leader.id, follower.links[leader.id], frame))
+    assert follower.journal.last_index == last

@@ -175,6 +175,44 @@ async def test_an_agent_that_raises_is_restarted_and_takes_nothing_else_down(
         assert await cluster.get(cluster.nodes[1], "k") == b"after"
 
 
+async def test_a_restarted_consistency_agent_is_reached_by_its_peers_again(
+    autojump_clock: object,
+) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        last = max(cluster.nodes, key=lambda node: node.me)  # all others dial it
+        before = last.agents.consistency
+        break_agent(cluster, last, "consistency")
+        before.surroundings.post(object())
+
+        def is_linked() -> bool:
+            voter = last.agents.consistency.voter
+            is_new = last.agents.consistency is not before
+            return is_new and voter is not None and len(voter.core.guard.connected()) == 2
+
+        await cluster.until(is_linked)
+
+
+async def test_an_error_in_an_accepted_link_restarts_its_agent_and_nothing_else(
+    autojump_clock: object,
+) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        last = max(cluster.nodes, key=lambda node: node.me)
+        voter = last.agents.consistency.voter
+        assert voter is not None
+
+        def broken(peer: object, message: object) -> None:
+            raise KeyError("a bug")
+
+        voter.core._engine.receive = broken  # type: ignore[method-assign]
+        await cluster.until(lambda: agent_state(last, "consistency").restarts == 1)
+        await cluster.until(lambda: last.agents.consistency.voter not in {None, voter})
+        assert last.running.parts is not None
+
+
 async def test_an_agent_that_raises_again_and_again_is_parked_shown_and_alerted(
     autojump_clock: object,
 ) -> None:

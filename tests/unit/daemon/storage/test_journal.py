@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import muster.storage.journal as journal_module
 from muster.storage.files import DiskFiles
 from muster.storage.journal import Journal, create_journal, open_journal, segment_name
 from muster.storage.superblock import Superblock, read_superblock, write_superblock
@@ -170,6 +171,28 @@ async def test_segments_follow_each_other_and_are_forgotten_behind_a_snapshot(
     journal.close()
     again = reopen(files, manifest)
     assert (again.first_index, again.last_index) == (49, 59)
+
+
+async def test_a_truncation_may_reach_into_a_segment_that_is_forgotten(
+    files: DiskFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES_MAX", 2000)
+    journal = await journal_with(files, *[1] * 59)  # one segment: entries 1 to 60
+    journal.setRaftCommitIndex(50)
+    journal.setCurrentTerm(2, None)
+    journal.deleteEntriesFrom(54)  # a new leader replaces the tail, in the next segment
+    for index in range(55, 200):
+        journal.add(b"command %d" % index, index, 2)
+        if index == 129:
+            await journal.commit(INLINE)
+    await journal.commit(INLINE)
+    journal.setRaftCommitIndex(199)
+    manifest = manifest_at(190, 2)
+    for name in journal.trim(manifest, keep_entries=100, keep_bytes=1 << 30):
+        files.remove(name)
+    journal.close()
+    assert segment_name(1) not in files.names()
+    assert reopen(files, manifest).last_index == 199
 
 
 async def test_a_snapshot_without_its_reset_takes_the_logs_place(files: DiskFiles) -> None:

@@ -25,6 +25,7 @@ from muster_protocol.consistency.bootstrap import (
 from muster_protocol.effects import DeadlineReached, Effect, Notify, Persist
 from muster_protocol.errors import StorageCorrupt
 from muster_protocol.types import ClusterId, NodeId
+from muster_protocol.wire.bootstrap import Promised
 from muster_protocol.wire.raft import Configuration
 
 
@@ -242,3 +243,44 @@ def test_a_damaged_record_is_refused() -> None:
     assert load_record(None, path="bootstrap") == Record()
     with pytest.raises(StorageCorrupt, match="bootstrap"):
         load_record(b"\x01", path="bootstrap")
+
+
+A, B = NodeId("a" * 32), NodeId("b" * 32)
+
+
+def proposer() -> Bootstrap:
+    """A machine that has asked B for its promise."""
+    rng = random.Random(1)
+    machine = Bootstrap(
+        me=A,
+        expect=2,
+        record=Record(),
+        founded=False,
+        fresh_id=lambda: f"{rng.getrandbits(128):032x}",
+        now=0.0,
+    )
+    machine.handle(CandidatesSeen({B: "b"}, ()), now=0.0)
+    return machine
+
+
+def promise_of_b(machine: Bootstrap) -> Answered:
+    assert machine.record.proposal is not None
+    return Answered(B, Promised(machine.record.proposal, "0" * 16))
+
+
+def test_a_founding_that_takes_long_on_the_disk_is_not_begun_again() -> None:
+    machine = proposer()
+    effects = [
+        *machine.handle(promise_of_b(machine), now=0.9),
+        *machine.handle(DeadlineReached(), now=1.0),
+    ]
+    assert sum(isinstance(effect, Found) for effect in effects) == 1
+
+
+def test_a_proposer_that_joins_another_cluster_does_not_found_its_own() -> None:
+    machine = proposer()
+    promise = promise_of_b(machine)
+    joined = machine.handle(CandidatesSeen({B: "b"}, (ClusterId("c" * 32),)), now=0.5)
+    assert any(isinstance(effect, JoinCluster) for effect in joined)
+    late = machine.handle(promise, now=0.6)
+    assert not any(isinstance(effect, Found) for effect in late)
