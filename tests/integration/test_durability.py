@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -42,7 +43,9 @@ def start_traced(node: LocalNode, **environ: str) -> Path:
 
 
 def finished(trace: Path, pid: int) -> bool:
-    return f"{pid} +++" in trace.read_text(encoding="ascii", errors="replace")
+    # strace pads the pid to five columns.
+    text = trace.read_text(encoding="ascii", errors="replace")
+    return re.search(rf"^{pid} +\+\+\+ ", text, re.MULTILINE) is not None
 
 
 def exercise(cluster: LocalCluster) -> None:
