@@ -28,6 +28,7 @@ import trio
 from muster_protocol.effects import Notify
 from muster_protocol.errors import (
     LocalError,
+    OutcomeForgotten,
     OutcomeUnknown,
     Refused,
     RemoteError,
@@ -35,6 +36,7 @@ from muster_protocol.errors import (
 )
 from muster_protocol.session.machine import ServerSession, to_bytes
 from muster_protocol.session.messages import (
+    FORGOTTEN,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
     Cancel,
@@ -114,9 +116,10 @@ class ControlServer:
         clock: Clock,
         handlers: Mapping[str, Handler],
         stream_handlers: Mapping[str, StreamHandler],
-        greeting: ServerHello,
+        greeting: Callable[[], ServerHello],
         notify: Callable[[Notify], None],
     ) -> None:
+        """`greeting()` is what a new connection is told first."""
         assert handlers.keys() | stream_handlers.keys() <= METHODS.keys()
         self._path = path
         self._group = group
@@ -167,7 +170,7 @@ class _Service:
     clock: Clock
     handlers: Mapping[str, Handler]
     stream_handlers: Mapping[str, StreamHandler]
-    greeting: ServerHello
+    greeting: Callable[[], ServerHello]
     notify: Callable[[Notify], None]
     statistics: ControlStatistics
 
@@ -208,7 +211,7 @@ class _Connection:
 
     async def _take(self, message: FromClient, nursery: trio.Nursery) -> None:
         if isinstance(message, ClientHello):
-            await self._send(self._service.greeting)
+            await self._send(self._service.greeting())
         elif isinstance(message, Cancel):
             scope = self._scopes.get(message.id)
             if scope is not None:
@@ -275,6 +278,9 @@ def _failure(request: Request, error: Exception) -> Failure:
     if isinstance(error, Refused):
         code = _REFUSAL_CODES.get(error.reason, Code.FAILED)
         return Failure(request.id, code, str(error), getattr(error, "hint", ""))
+    if isinstance(error, OutcomeForgotten):
+        hint, details = "look at what is there now", {FORGOTTEN: True}
+        return Failure(request.id, Code.UNKNOWN_OUTCOME, str(error), hint, details)
     if isinstance(error, OutcomeUnknown):
         return Failure(request.id, Code.UNKNOWN_OUTCOME, str(error))
     if isinstance(error, UsageError):
@@ -350,6 +356,6 @@ def _remove_stale(path: Path) -> None:
             raise LocalError(f"control socket {path}: another musterd answers there")
 
 
-def greeting(*, node: str, name: str, build: str) -> ServerHello:
+def greeting(*, node: str, name: str, build: str, revision: int) -> ServerHello:
     """What the daemon says first."""
-    return ServerHello(PROTOCOL_MAJOR, PROTOCOL_MINOR, node, name, build)
+    return ServerHello(PROTOCOL_MAJOR, PROTOCOL_MINOR, node, name, build, revision)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import structs
 
 from muster import __version__
-from muster.control import Caller, Handler, StreamHandler
+from muster.control import Caller, Handler, StreamHandler, greeting
 from muster.raft_status import raft_result
 from muster.status import status_of
 from muster_protocol.consistency.commands import (
@@ -22,6 +22,7 @@ from muster_protocol.consistency.commands import (
     Conflict,
     Delete,
     Done,
+    Expired,
     Get,
     KeyValue,
     List,
@@ -32,11 +33,11 @@ from muster_protocol.consistency.commands import (
     Result,
 )
 from muster_protocol.effects import Notify
-from muster_protocol.errors import OutcomeUnknown, Refused, UsageError
+from muster_protocol.errors import OutcomeForgotten, Refused, UsageError
 from muster_protocol.membership.events import JoinHint
 from muster_protocol.membership.member import MemberView
 from muster_protocol.session import methods as m
-from muster_protocol.session.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR
+from muster_protocol.session.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR, ServerHello
 from muster_protocol.types import NodeId, parse_address
 from muster_protocol.wire.hello import MAJOR_VERSION, MINOR_MAX
 from muster_protocol.wire.membership import MemberState
@@ -88,6 +89,12 @@ class Handlers:
     def stream_table(self) -> Mapping[str, StreamHandler]:
         """Methods that give items."""
         return {"signals.tail": self.signals_tail}
+
+    def greeting(self) -> ServerHello:
+        """What a new connection is told first."""
+        node, consistency = self._node, self._parts.agents.consistency
+        revision = consistency.revision() if consistency is not None else 0
+        return greeting(node=self._parts.me, name=node.name, build=__version__, revision=revision)
 
     # --- the node and its members -------------------------------------------------------------
 
@@ -166,7 +173,7 @@ class Handlers:
         if params.stale:
             result, age_s = self._consistency().read_stale(Get(params.key))
             return _kv_result(result, params.key, outcome="stale", age_s=age_s)
-        result = await self._submit(Get(params.key), session="", request=0)
+        result = await self._read(Get(params.key))
         return _kv_result(result, params.key, outcome="committed")
 
     async def kv_list(self, params: m.KvListParams, caller: Caller) -> m.KvListResult:
@@ -176,7 +183,7 @@ class Handlers:
         if params.stale:
             result, age_s = self._consistency().read_stale(operation)
         else:
-            result = await self._submit(operation, session="", request=0)
+            result = await self._read(operation)
         if not isinstance(result, Done):
             raise _as_error(result, params.prefix)
         return m.KvListResult(
@@ -202,21 +209,33 @@ class Handlers:
     ) -> m.KvResult:
         if (params.session is None) != (params.request == 0):
             raise UsageError("session and request go together, and requests count from 1")
-        session = params.session or self._entropy.token_bytes(16).hex()
+        if params.since is not None and params.session is None:
+            raise UsageError("only a named session's request can be a repetition")
+        session = params.session or self._fresh_session()
         request = params.request or 1
-        result = await self._submit(operation, session=session, request=request)
+        result = await self._submit(operation, session, request, since=params.since)
         self._audit(caller, type(operation).__name__.lower(), {"key": params.key})
         return _kv_result(result, params.key, outcome="committed", session=session, request=request)
 
-    async def _submit(self, operation: Operation, *, session: str, request: int) -> Result:
+    async def _read(self, operation: Get | List) -> Result:
+        return await self._submit(operation, self._fresh_session(), 0, since=None)
+
+    async def _submit(
+        self, operation: Operation, session: str, request: int, *, since: int | None
+    ) -> Result:
+        consistency = self._consistency()
         command = Command(
-            session=session or self._entropy.token_bytes(16).hex(),
+            session=session,
             request=request,
+            since=consistency.revision() if since is None else since,
             wall=self._clock.wall(),
             operation=operation,
         )
         deadline = self._clock.now() + REQUEST_S
-        return await self._consistency().submit(operation, command=command, deadline=deadline)
+        return await consistency.submit(command, is_first=since is None, deadline=deadline)
+
+    def _fresh_session(self) -> str:
+        return self._entropy.token_bytes(16).hex()
 
     # --- Raft and quorum ----------------------------------------------------------------------
 
@@ -409,9 +428,11 @@ def _as_error(result: Result, key: str) -> Exception:
         if result.entry is not None:
             there = f"it has revision {result.entry.revision}"
         return Refused("conflict", f"key {key!r} was not changed: {there}")
+    if isinstance(result, Expired):
+        return OutcomeForgotten("asked too long ago: what became of it is not remembered")
     assert isinstance(result, Rejected)
     if result.is_unknown:
-        return OutcomeUnknown(f"{result.reason}: what became of this one is not remembered")
+        return OutcomeForgotten(f"{result.reason}: what became of this one is not remembered")
     return UsageError(result.reason)
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from muster import __version__
-from muster.control import ControlServer, greeting
+from muster.control import ControlServer
 from muster.handlers import Handlers
 from muster.http import HttpServer
 from muster.metrics import pages
@@ -56,6 +55,6 @@ def _control_server(node: Node) -> ControlServer:
         clock=node.world.clock,
         handlers=handlers.table(),
         stream_handlers=handlers.stream_table(),
-        greeting=greeting(node=node.parts.me, name=node.name, build=__version__),
+        greeting=handlers.greeting,
         notify=lambda notice: node.log("control", notice),
     )

@@ -68,3 +68,7 @@ class Refused(MusterError):
 
 class OutcomeUnknown(MusterError):
     """A write may or may not take effect; only a retry with the same request id can tell."""
+
+
+class OutcomeForgotten(OutcomeUnknown):
+    """Not even a retry can tell any more: the request is no longer remembered."""

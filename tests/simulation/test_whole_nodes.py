@@ -9,11 +9,23 @@ import trio
 import trio.lowlevel
 
 from muster.runtime.host import HostState
+from muster_protocol.consistency.commands import Command, Done, Expired, Put
 from muster_protocol.effects import Emit
 from muster_protocol.errors import OutcomeUnknown, Refused
 from muster_protocol.types import Scope
 from muster_protocol.wire.membership import MemberState
 from testkit.node_cluster import NodeCluster, SimNode, node_cluster
+
+
+async def a_fourth_without_a_seat(cluster: NodeCluster) -> SimNode:
+    """Start three founders of four, and then the fourth."""
+    *founders, fourth = cluster.nodes
+    await cluster.start(*founders)
+    await cluster.until(lambda: cluster.leader(*founders))
+    await cluster.start(fourth)
+    await cluster.until(lambda: fourth.agents.consistency.cluster)
+    await cluster.until(lambda: fourth.running.verdict().may_act)
+    return fourth
 
 
 async def test_three_nodes_found_a_cluster_and_agree(autojump_clock: object) -> None:
@@ -61,6 +73,26 @@ async def test_power_loss_of_all_loses_nothing_acknowledged(autojump_clock: obje
         await cluster.founded()
         for number in range(20):
             assert await cluster.get(cluster.nodes[0], f"k{number}") == b"%d" % number
+
+
+async def test_a_node_that_is_far_behind_may_still_write(autojump_clock: object) -> None:
+    """A node without a seat keeps no replica and has heard of no revision: its new change looks as
+    old as a forgotten one until the cluster has told it where it stands."""
+    async with node_cluster(4, founders=3) as cluster:
+        fourth = await a_fourth_without_a_seat(cluster)
+        leader = await cluster.founded()
+        for node in cluster.nodes[:3]:
+            node.registry.sessions_max = 2
+        for number in range(5):
+            await cluster.put(leader, "k", b"%d" % number)
+        assert fourth.agents.consistency.revision() == 0
+        assert isinstance(await cluster.put(fourth, "k", b"fourth"), Done)
+        assert fourth.agents.consistency.revision() == leader.registry.revision == 6
+        old = Command("f" * 32, 1, 0, 0.0, Put("k", b"old"))
+        deadline = trio.current_time() + 10.0
+        submit = fourth.agents.consistency.submit
+        assert isinstance(await submit(old, is_first=False, deadline=deadline), Expired)
+        assert await cluster.get(fourth, "k") == b"fourth"
 
 
 async def test_a_cut_off_minority_refuses_at_once_and_recovers(autojump_clock: object) -> None:
@@ -269,15 +301,11 @@ async def test_a_far_behind_follower_is_refilled_by_a_snapshot(
 
 async def test_a_fourth_node_forwards_without_a_seat(autojump_clock: object) -> None:
     async with node_cluster(4, founders=3) as cluster:
-        await cluster.start(*cluster.nodes[:3])
-        await cluster.until(lambda: cluster.leader(*cluster.nodes[:3]))
-        await cluster.start(cluster.nodes[3])
-        await cluster.until(lambda: cluster.nodes[3].agents.consistency.cluster)
-        await cluster.until(lambda: cluster.nodes[3].running.verdict().may_act)
-        await cluster.put(cluster.nodes[3], "k", b"v")
-        assert await cluster.get(cluster.nodes[3], "k") == b"v"
+        fourth = await a_fourth_without_a_seat(cluster)
+        await cluster.put(fourth, "k", b"v")
+        assert await cluster.get(fourth, "k") == b"v"
         with pytest.raises(Refused, match="no replica"):
-            cluster.nodes[3].agents.consistency.read_stale(None)
+            fourth.agents.consistency.read_stale(None)
 
 
 async def test_the_partition_agent_can_be_switched_off(autojump_clock: object) -> None:

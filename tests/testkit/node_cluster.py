@@ -16,6 +16,7 @@ from muster.node import Node
 from muster.sim.network import SimFabric
 from muster.sim.world import SimHost
 from muster_protocol.consistency.commands import Command, Get, Operation, Put, Result
+from muster_protocol.consistency.registry import Registry
 from muster_protocol.crypto.keyring import Keyring
 from muster_protocol.effects import Notify
 from muster_protocol.membership.member import MemberView
@@ -50,6 +51,12 @@ class SimNode:
     def agents(self) -> Any:
         assert self.running.parts is not None
         return self.running.parts.agents
+
+    @property
+    def registry(self) -> Registry:
+        """This voter's replica."""
+        registry: Registry = self.agents.consistency.voter.replica.registry
+        return registry
 
     def said(self, event: str) -> list[Notify]:
         return [note for _, note in self.notes if note.event == event]
@@ -140,11 +147,11 @@ class NodeCluster:
 
     async def do(self, sim: SimNode, operation: Operation, within_s: float = 10.0) -> Result:
         self._requests += 1
-        command = Command(f"{self._requests:032x}", 1, 0.0, operation)
+        consistency = sim.agents.consistency
+        since = consistency.revision()
+        command = Command(f"{self._requests:032x}", 1, since, 0.0, operation)
         deadline = trio.current_time() + within_s
-        result: Result = await sim.agents.consistency.submit(
-            operation, command=command, deadline=deadline
-        )
+        result: Result = await consistency.submit(command, is_first=True, deadline=deadline)
         return result
 
     async def put(self, sim: SimNode, key: str, value: bytes) -> Result:

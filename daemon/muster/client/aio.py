@@ -139,7 +139,7 @@ class AsyncClient:
 
     async def _attempt(self, call: Call) -> Reply | Failure:
         async with self._connection() as connection:
-            await connection.send(call.sending(request_id=1))
+            await connection.send(call.sending(1, revision=connection.server.revision))
             while True:
                 message = await connection.receive()
                 if isinstance(message, Failure) and message.id == 0:

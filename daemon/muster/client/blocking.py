@@ -153,7 +153,7 @@ class Client:
             self._connection = _Connection(self.path, self._name, deadline)
         connection = self._connection
         request_id = connection.next_request_id()
-        connection.send(call.sending(request_id), deadline)
+        connection.send(call.sending(request_id, revision=connection.server.revision), deadline)
         while True:
             message = connection.receive(deadline)
             if isinstance(message, Failure) and message.id == 0:

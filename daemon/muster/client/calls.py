@@ -5,7 +5,8 @@ The same decisions serve the blocking and the trio client. There are three kinds
 * **reads** change nothing and are asked again until the time is up;
 * **changes of the store** carry the client's session and a request number, by which the
   replicated state recognises a change that it has already made and repeats its first answer. So
-  they are asked again too, also after a lost connection or an unknown outcome;
+  they are asked again too, also after a lost connection or an unknown outcome, then with the
+  revision that the daemon's hello told before the change was first asked for;
 * **commands** (join, leave, forget ...) are asked once. If the connection is lost before the
   answer, whether they happened is unknown.
 
@@ -35,6 +36,7 @@ from muster_protocol.errors import MusterError, RemoteError, UsageError
 from muster_protocol.limits import CONTROL_FRAME_BYTES_MAX
 from muster_protocol.session.machine import ClientSession, to_bytes
 from muster_protocol.session.messages import (
+    FORGOTTEN,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
     ClientHello,
@@ -106,6 +108,7 @@ class Call:
         self._is_read = method in READS
         self._in_flight = False
         self._in_doubt = False
+        self._since = params.since if isinstance(params, KvChangeParams) else None
         self.attempts_lost = 0
 
     @property
@@ -113,10 +116,17 @@ class Call:
         """False for commands."""
         return self._is_read or isinstance(self._params, KvChangeParams)
 
-    def sending(self, request_id: int) -> bytes:
-        """What to send; from here on the daemon may have seen this attempt."""
+    def sending(self, request_id: int, *, revision: int) -> bytes:
+        """What to send; from here on the daemon may have seen this attempt. `revision`: from the
+        hello of the connection."""
         self._in_flight = True
-        return to_bytes(Request(request_id, self.request.method, self.request.params))
+        params = self.request.params
+        if isinstance(self._params, KvChangeParams):
+            if self._since is None:
+                self._since = revision
+            else:
+                params = {**params, "since": self._since}
+        return to_bytes(Request(request_id, self.request.method, params))
 
     def replied(self, reply: Reply) -> Any:
         """The result. Errors: RemoteError if it is not what the method gives."""
@@ -127,7 +137,7 @@ class Call:
         """The daemon refused this attempt."""
         self._in_flight = False
         if failure.code is Code.UNKNOWN_OUTCOME:
-            if not self.may_repeat:
+            if not self.may_repeat or failure.details.get(FORGOTTEN):
                 return error_of(failure)
             self._in_doubt = not self._is_read
             return None
@@ -155,7 +165,13 @@ class Call:
         message = f"{what}: whether it took effect is unknown"
         if isinstance(self._params, KvChangeParams):
             session, request = self._params.session or "", self._params.request
-            return Unknown(message, "ask for the key", session=session, request=request)
+            return Unknown(
+                message,
+                "ask for the key",
+                session=session,
+                request=request,
+                since=self._since or 0,
+            )
         return Unknown(message, "look with: muster status")
 
 

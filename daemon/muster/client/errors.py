@@ -94,7 +94,7 @@ class Unsupported(RequestError):
 
 class Unknown(RequestError, OutcomeUnknown):
     """A change may or may not have taken effect. `session` and `request` name it: the same pair
-    again gives the first answer."""
+    again, with `since`, gives the first answer."""
 
     code = Code.UNKNOWN_OUTCOME
 
@@ -106,10 +106,12 @@ class Unknown(RequestError, OutcomeUnknown):
         *,
         session: str = "",
         request: int = 0,
+        since: int = 0,
     ) -> None:
         super().__init__(message, hint, details)
         self.session = session
         self.request = request
+        self.since = since
 
 
 _CLASSES: dict[Code, type[RequestError]] = {

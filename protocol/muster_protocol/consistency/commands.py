@@ -55,10 +55,12 @@ Operation = Put | Get | Delete | List
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True):
-    """An operation with what makes it exactly-once: session, request number, time."""
+    """An operation with what makes it exactly-once. `since`: a revision that the store had
+    reached before this request was first proposed, the same one in each repetition."""
 
     session: HexId
     request: UInt
+    since: UInt
     wall: float
     operation: Operation
 
@@ -114,6 +116,12 @@ class NotFound(msgspec.Struct, frozen=True, tag="not-found"):
     revision: int
 
 
+class Expired(msgspec.Struct, frozen=True, tag="expired"):
+    """Nothing changed now, but this may repeat a request that is no longer remembered."""
+
+    revision: int
+
+
 class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     """The command itself makes no sense here; nothing changed."""
 
@@ -123,7 +131,7 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     """It may have taken effect earlier: what became of it is no longer remembered."""
 
 
-Result = Done | Conflict | NotFound | Rejected
+Result = Done | Conflict | NotFound | Expired | Rejected
 
 _BATCHES: Decoder[Batch] = Decoder(Batch)
 _COMMANDS: Decoder[Command] = Decoder(Command)

@@ -6,10 +6,18 @@ order. It never raises for anything a client can send, and changes state only af
 
 **Exactly once.** A session is a client's random id. The registry keeps, per session, the result of
 its newest *changing* request; the same request number again gives that result and changes
-nothing, a lower one is rejected. Reads leave no trace. At most `SESSIONS_MAX` sessions are kept,
-the one unused for longest is dropped first, which is the same one on every replica because "used"
-is counted in applied commands, not in time. Results of changes carry no values, so that what a
-session keeps is small.
+nothing, a lower one is rejected. Reads leave no trace. Results of changes carry no values, so that
+what a session keeps is small.
+
+At most `SESSIONS_MAX` sessions are kept; the one unused for longest is dropped first, which is the
+same one on every replica because "used" is counted in applied commands, not in time. A repeated
+request of a dropped session must not look like a new one. So each command says which revision was
+known before it was first proposed (`since`), and the registry keeps the highest revision at which a
+dropped session's last request was answered (`forgotten`): a command of an unknown session from
+before that one is `Expired`. If it took effect, it made a revision above its `since`; if it did
+not, it may be applied now. Rejected: sessions that are opened by an entry of their own (Ongaro's
+dissertation, 6.3), because nearly all of ours make one change, which would then cost two; and
+expiry by time, because nothing bounds how wrong the clocks are.
 
 **Snapshots** do not block: `capture` copies the two tables shallowly (values are immutable) and
 the copy is encoded elsewhere, in slices.
@@ -30,6 +38,7 @@ from muster_protocol.consistency.commands import (
     Conflict,
     Delete,
     Done,
+    Expired,
     Get,
     KeyValue,
     List,
@@ -66,6 +75,7 @@ class _Header(msgspec.Struct, array_like=True, tag=0):
     format: int
     revision: int
     applied: int
+    forgotten: int
 
 
 class _Entries(msgspec.Struct, array_like=True, tag=1):
@@ -85,12 +95,13 @@ class Captured:
 
     revision: int
     applied: int
+    forgotten: int
     entries: dict[str, KeyValue]
     sessions: dict[str, _Session]
 
     def slices(self) -> Iterator[bytes]:
         """The encoded state. Equal states give equal bytes."""
-        yield encode(_Header(SNAPSHOT_FORMAT, self.revision, self.applied))
+        yield encode(_Header(SNAPSHOT_FORMAT, self.revision, self.applied, self.forgotten))
         keys = sorted(self.entries)
         for start in range(0, len(keys), SLICE_ITEMS):
             yield encode(_Entries([self.entries[k] for k in keys[start : start + SLICE_ITEMS]]))
@@ -103,9 +114,12 @@ class Captured:
 class Registry:
     """The state. Owned by exactly one applier."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sessions_max: int = SESSIONS_MAX) -> None:
+        """`sessions_max` must be the same on every replica: only tests take another one."""
+        self.sessions_max = sessions_max
         self.revision = 0
         self.applied = 0
+        self.forgotten = 0
         self._entries: dict[str, KeyValue] = {}
         self._keys: list[str] = []
         self._sessions: dict[str, _Session] = {}
@@ -131,6 +145,8 @@ class Registry:
                 return _repeated(session.result)
             if command.request < session.request:
                 return Rejected(self.revision, "an older request of this session", is_unknown=True)
+        elif command.since < self.forgotten:
+            return Expired(self.revision)
         result = self._change(operation, command.wall)
         self._remember(command, result)
         return result
@@ -193,9 +209,10 @@ class Registry:
         self._sessions[command.session] = _Session(
             command.request, result, self.applied, _fingerprint(command.operation)
         )
-        if len(self._sessions) > SESSIONS_MAX:
+        if len(self._sessions) > self.sessions_max:
             # Insertion order is order of use, because a session in use is moved to the end.
-            del self._sessions[next(iter(self._sessions))]
+            dropped = self._sessions.pop(next(iter(self._sessions)))
+            self.forgotten = max(self.forgotten, dropped.result.revision)
 
     # --- snapshots --------------------------------------------------------------------------
 
@@ -205,7 +222,7 @@ class Registry:
             name: _Session(held.request, held.result, held.used, held.fingerprint)
             for name, held in self._sessions.items()
         }
-        return Captured(self.revision, self.applied, dict(self._entries), sessions)
+        return Captured(self.revision, self.applied, self.forgotten, dict(self._entries), sessions)
 
     def digest(self) -> str:
         """SHA-256 of the whole state in hexadecimal: equal on replicas that applied the same."""
@@ -226,6 +243,7 @@ class Registry:
                     raise RemoteError("garbage", f"snapshot of unknown format {part.format}")
                 is_headed = True
                 registry.revision, registry.applied = part.revision, part.applied
+                registry.forgotten = part.forgotten
             elif isinstance(part, _Entries):
                 registry._entries.update((entry.key, entry) for entry in part.entries)
             else:

@@ -10,7 +10,7 @@ daemon does not know must hear of it.
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -52,6 +52,8 @@ class ServerHello(msgspec.Struct, frozen=True, array_like=True, tag=2):
     node: str
     name: str
     build: str
+    revision: UInt = 0
+    """Which the store has reached, as far as this node knows."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -80,6 +82,10 @@ class Item(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag=7):
     id: RequestId
+
+
+FORGOTTEN: Final = "forgotten"
+"""In the details of an unknown outcome: asking again will not tell."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag=8):

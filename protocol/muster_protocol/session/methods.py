@@ -55,12 +55,15 @@ class KvListParams(Params, frozen=True, kw_only=True):
 
 class KvChangeParams(Params, frozen=True, kw_only=True):
     """`expected`: the revision that the key must have (0: it must not exist). `session` and
-    `request` make a retry harmless: the same pair again gives the first answer."""
+    `request` make a retry harmless: the same pair again gives the first answer. Who repeats a
+    change adds `since`, any revision heard before it was first asked for: by it a change that the
+    cluster no longer remembers is told from a new one. None: this is no repetition."""
 
     key: str
     expected: UInt | None = None
     session: HexId | None = None
     request: UInt = 0
+    since: UInt | None = None
 
 
 class KvPutParams(KvChangeParams, frozen=True, kw_only=True):

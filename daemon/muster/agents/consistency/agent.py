@@ -42,6 +42,7 @@ from muster_protocol.consistency.bootstrap import (
 )
 from muster_protocol.consistency.commands import (
     Command,
+    Expired,
     Operation,
     Result,
     check_operation,
@@ -132,6 +133,7 @@ class ConsistencyManager(Agent):
         self._superblock: Superblock | None = None
         self._configuration: Configuration | None = None
         self._asked_leader: NodeId | None = None
+        self._revision_heard = 0
         self._nursery: trio.Nursery | None = None
         self._founding: Founding | None = None
         self.voter: Voter | None = None
@@ -345,13 +347,19 @@ class ConsistencyManager(Agent):
         """Who leads, as far as this node knows."""
         return self.voter.core.leader if self.voter is not None else self._asked_leader
 
-    async def submit(self, operation: Operation, *, command: Command, deadline: float) -> Result:
-        """Commit one command, wherever the leader is.
+    def revision(self) -> int:
+        """The newest revision of the store that this node knows of; any older one is as true."""
+        here = self.voter.replica.registry.revision if self.voter is not None else 0
+        return max(here, self._revision_heard)
+
+    async def submit(self, command: Command, *, is_first: bool, deadline: float) -> Result:
+        """Commit one command, wherever the leader is. `is_first`: nobody proposed it before, so if
+        this node knew only a revision that is too old, it is proposed again with a newer one.
 
         Errors: UsageError; Refused("not-quorate", "timed-out", "overload"), nothing took effect;
         OutcomeUnknown.
         """
-        check_operation(operation)
+        check_operation(command.operation)
         was_proposed = False
         refused = Refused("timed-out", "no leader answered in time; nothing was changed")
         while True:
@@ -364,7 +372,10 @@ class ConsistencyManager(Agent):
             except Refused as refusal:
                 refused = refusal  # says nothing about an earlier attempt
             if results is not None:
-                return results[0]
+                self._revision_heard = max(self._revision_heard, results[0].revision)
+                if was_proposed or not (is_first and isinstance(results[0], Expired)):
+                    return results[0]
+                command = msgspec.structs.replace(command, since=results[0].revision)
             if self._clock.now() >= deadline:
                 if was_proposed:
                     raise OutcomeUnknown("not known to be committed in time; a retry will tell")

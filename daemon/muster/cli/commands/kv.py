@@ -1,12 +1,13 @@
 """`muster kv`: the strongly consistent store.
 
 A change carries a session and a request number, so it is made once however often it is asked for.
-If its outcome stays unknown, `--again SESSION:REQUEST` asks for the same change once more.
+If its outcome stays unknown, `--again SESSION:REQUEST:SINCE` asks for the same change once more.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.cli import render
 from muster.cli.parser import Verbs, count
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from muster.cli.context import Context
     from muster.cli.parser import Parser
     from muster_protocol.session.methods import KvListResult
+
+_AGAIN: Final = re.compile("([0-9a-f]{32}):([0-9]{1,18}):([0-9]{1,18})")
 
 EXAMPLES = """
 muster kv put app/colour blue
@@ -49,7 +52,9 @@ def arguments(parser: Parser) -> None:
     delete.add_argument("key", metavar="KEY")
     delete.add_argument("--revision", type=count, metavar="REVISION", help="only if it is at that")
     for change in (put, cas, delete):
-        change.add_argument("--again", metavar="SESSION:REQUEST", help="repeat an unknown change")
+        change.add_argument(
+            "--again", metavar="SESSION:REQUEST:SINCE", help="repeat an unknown change"
+        )
     listing = verbs.add("ls", "list keys")
     listing.add_argument("prefix", nargs="?", default="", metavar="PREFIX")
     listing.add_argument("-q", "--quiet", action="store_true", help="keys only")
@@ -103,21 +108,24 @@ def _change(args: argparse.Namespace, context: Context, method: str, **fields: A
     from muster.client.errors import Unknown
 
     if args.again is not None:
-        fields["session"], fields["request"] = _same_change(args.again)
+        fields |= _same_change(args.again)
     try:
         result = context.ask(method, key=key_text(args.key), **fields)
     except Unknown as error:
-        error.hint = f"the same command with --again {error.session}:{error.request} will tell"
+        if not error.session:
+            raise
+        again = f"{error.session}:{error.request}:{error.since}"
+        error.hint = f"the same command with --again {again} will tell"
         raise
     context.show(result, render.kv_change)
 
 
-def _same_change(text: str) -> tuple[str, int]:
-    session, _, request = text.partition(":")
-    is_hex = len(session) == 32 and set(session) <= set("0123456789abcdef")
-    if not is_hex or not (request.isascii() and request.isdecimal()):
-        raise UsageError(f"--again {text!r}: expected SESSION:REQUEST as `muster` told it")
-    return session, int(request)
+def _same_change(text: str) -> dict[str, Any]:
+    found = _AGAIN.fullmatch(text)
+    if found is None:
+        raise UsageError(f"--again {text!r}: expected SESSION:REQUEST:SINCE as `muster` told it")
+    session, request, since = found.groups()
+    return {"session": session, "request": int(request), "since": int(since)}
 
 
 def _list(args: argparse.Namespace, context: Context) -> None:

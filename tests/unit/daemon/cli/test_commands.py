@@ -344,9 +344,9 @@ def test_changes_say_what_they_expect(
 
 def test_an_unknown_change_can_be_asked_for_again(daemon: FakeDaemon) -> None:
     daemon.answers("kv.put", a_kv_result(repeated=True))
-    out = at(daemon, "kv", "put", "k", "v", "--again", f"{SESSION}:7").out
+    out = at(daemon, "kv", "put", "k", "v", "--again", f"{SESSION}:7:3").out
     (params,) = daemon.params("kv.put")
-    assert (params.session, params.request) == (SESSION, 7)
+    assert (params.session, params.request, params.since) == (SESSION, 7, 3)
     assert "already made" in out
 
 

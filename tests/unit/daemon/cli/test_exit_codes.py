@@ -9,7 +9,7 @@ import pytest
 
 from muster.cli.exit import exit_of
 from muster.client.calls import unreachable
-from muster_protocol.session.messages import Code
+from muster_protocol.session.messages import Code, Failure
 from muster_protocol.session.methods import PartitionResult
 from testkit.commandline import Outcome, muster
 from testkit.fake_daemon import (
@@ -89,7 +89,8 @@ def test_a_failure_gives_the_code_of_its_kind(daemon: FakeDaemon, code: Code) ->
         ("kv", "put", "k"),
         ("kv", "put", "k", "v", "--file", "f"),
         ("kv", "get", "k", "--again", "x"),
-        ("kv", "put", "k", "v", "--again", "x:1"),
+        ("kv", "put", "k", "v", "--again", "x:1:0"),
+        ("kv", "put", "k", "v", "--again", "5" * 32 + ":1"),
         ("status", "--timeout", "0"),
         ("status", "--timeout", "nan"),
         ("status", "surplus"),
@@ -134,11 +135,21 @@ def test_7_when_the_daemon_never_answers(daemon: FakeDaemon) -> None:
 
 
 def test_9_when_the_outcome_of_a_change_is_unknown(daemon: FakeDaemon) -> None:
+    daemon.greeting = hello(revision=12)
     daemon.answers("kv.put", SILENCE)
     outcome = at(daemon, "kv", "put", "k", "v", "--timeout", "0.2")
     (params,) = daemon.params("kv.put")
     assert outcome.code == 9
-    assert f"--again {params.session}:{params.request} will tell" in outcome.stderr
+    assert f"--again {params.session}:{params.request}:12 will tell" in outcome.stderr
+
+
+def test_9_when_the_outcome_is_no_longer_remembered(daemon: FakeDaemon) -> None:
+    forgotten = Failure(0, Code.UNKNOWN_OUTCOME, "too long ago", "look", {"forgotten": True})
+    daemon.answers("kv.put", forgotten)
+    outcome = at(daemon, "kv", "put", "k", "v", "--again", f"{'5' * 32}:1:12")
+    assert outcome.code == 9
+    assert "hint: look" in outcome.stderr
+    assert len(daemon.params("kv.put")) == 1
 
 
 def test_9_when_a_command_was_lost(daemon: FakeDaemon) -> None:

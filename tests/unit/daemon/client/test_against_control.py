@@ -68,7 +68,7 @@ async def served(tmp_path: Path, nursery: trio.Nursery) -> tuple[str, _Store]:
         clock=TrioClock(),
         handlers={"status": _status, "kv.get": _get, "kv.put": store.put, "leave": _leave},
         stream_handlers={"signals.tail": _tail},
-        greeting=greeting(node="a" * 32, name="web1", build="0.1.0"),
+        greeting=lambda: greeting(node="a" * 32, name="web1", build="0.1.0", revision=12),
         notify=lambda _notice: None,
     )
     await nursery.start(server.run)

@@ -219,7 +219,11 @@ def test_the_same_pair_asked_again_can_settle_it(daemon: FakeDaemon) -> None:
         with pytest.raises(Unknown) as caught:
             client.call("kv.put", params, timeout_s=SHORT_S)
         again = KvPutParams(
-            key="k", value=b"v", session=caught.value.session, request=caught.value.request
+            key="k",
+            value=b"v",
+            session=caught.value.session,
+            request=caught.value.request,
+            since=caught.value.since,
         )
         assert client.call("kv.put", again).repeated
 

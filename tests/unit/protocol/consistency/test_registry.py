@@ -7,6 +7,7 @@ from muster_protocol.consistency.commands import (
     Conflict,
     Delete,
     Done,
+    Expired,
     Get,
     List,
     NotFound,
@@ -24,14 +25,15 @@ class Client:
     def __init__(self, registry: Registry, name: str = "1") -> None:
         self.registry = registry
         self.session = name * 32
-        self.request = 0
+        self.request = self.since = 0
 
     def do(self, operation: Operation) -> Result:
         self.request += 1
+        self.since = self.registry.revision
         return self.again(operation)
 
     def again(self, operation: Operation) -> Result:
-        return self.registry.apply(Command(self.session, self.request, 1.0, operation))
+        return self.registry.apply(Command(self.session, self.request, self.since, 1.0, operation))
 
 
 def value(result: Result) -> bytes:
@@ -110,32 +112,70 @@ def test_an_older_request_of_a_session_is_rejected() -> None:
     client = Client(registry)
     client.do(Put("a", b"1"))
     client.do(Put("a", b"2"))
-    late = registry.apply(Command(client.session, 1, 1.0, Put("a", b"1")))
+    late = registry.apply(Command(client.session, 1, 0, 1.0, Put("a", b"1")))
     assert isinstance(late, Rejected)
     assert value(registry.read(Get("a"))) == b"2"
 
 
 def test_a_request_number_used_again_for_something_else_is_rejected() -> None:
     registry = Registry()
-    registry.apply(Command("0" * 32, 1, 1.0, Put("a", b"1")))
-    other = registry.apply(Command("0" * 32, 1, 1.0, Put("b", b"2")))
+    registry.apply(Command("0" * 32, 1, 0, 1.0, Put("a", b"1")))
+    other = registry.apply(Command("0" * 32, 1, 0, 1.0, Put("b", b"2")))
     assert isinstance(other, Rejected)
     assert other.reason == "this request was made for something else"
     assert value(registry.read(Get("a"))) == b"1"
 
 
+def other_sessions(registry: Registry, count: int, *, key: str = "other") -> None:
+    """So many sessions of one change each."""
+    for number in range(count):
+        session = f"{registry.applied:x}".zfill(32)
+        registry.apply(Command(session, 1, registry.revision, 1.0, Put(key, b"%d" % number)))
+
+
 def test_the_session_unused_for_longest_is_forgotten_first() -> None:
     registry = Registry()
-    for number in range(SESSIONS_MAX):
-        registry.apply(Command(f"{number:032x}", 1, 1.0, Put("a", b"%d" % number)))
-    registry.apply(Command(f"{0:032x}", 1, 1.0, Put("a", b"0")))  # used, not changed
-    registry.apply(Command("f" * 32, 1, 1.0, Put("a", b"new")))
-    kept = registry.apply(Command(f"{0:032x}", 1, 1.0, Put("a", b"0")))
+    used, unused = Client(registry, "a"), Client(registry, "b")
+    used.do(Put("a", b"1"))
+    unused.do(Put("b", b"1"))
+    other_sessions(registry, SESSIONS_MAX - 2)
+    used.again(Put("a", b"1"))
+    other_sessions(registry, 1)
+    kept = used.again(Put("a", b"1"))
     assert isinstance(kept, Done)
     assert kept.repeated
-    forgotten = registry.apply(Command(f"{1:032x}", 1, 1.0, Put("a", b"twice")))
-    assert isinstance(forgotten, Done)
-    assert not forgotten.repeated
+    assert isinstance(unused.again(Put("b", b"1")), Expired)
+
+
+def test_a_repetition_of_a_forgotten_request_changes_nothing() -> None:
+    registry = Registry()
+    client = Client(registry)
+    client.do(Put("a", b"mine"))
+    other_sessions(registry, SESSIONS_MAX, key="a")
+    revision = registry.revision
+    assert isinstance(client.again(Put("a", b"mine")), Expired)
+    assert registry.revision == revision
+    assert value(registry.read(Get("a"))) != b"mine"
+
+
+def test_a_new_request_of_a_forgotten_session_is_applied() -> None:
+    registry = Registry()
+    client = Client(registry)
+    client.do(Put("a", b"1"))
+    other_sessions(registry, SESSIONS_MAX)
+    assert isinstance(client.do(Put("a", b"2")), Done)
+    assert isinstance(client.again(Put("a", b"2")), Done)
+
+
+def test_what_was_forgotten_survives_a_snapshot() -> None:
+    registry = Registry()
+    client = Client(registry)
+    client.do(Put("a", b"1"))
+    other_sessions(registry, SESSIONS_MAX)
+    restored = Registry.restore(registry.capture().slices())
+    assert restored.digest() == registry.digest()
+    client.registry = restored
+    assert isinstance(client.again(Put("a", b"1")), Expired)
 
 
 def test_a_restored_registry_is_the_same_down_to_its_sessions() -> None:
@@ -150,7 +190,7 @@ def test_a_restored_registry_is_the_same_down_to_its_sessions() -> None:
     restored = Registry.restore(captured.slices())
     assert restored.revision == 1_201
     assert restored.digest() == Registry.restore(captured.slices()).digest()
-    repeated = restored.apply(Command(client.session, 1_201, 1.0, last))
+    repeated = restored.apply(Command(client.session, 1_201, 0, 1.0, last))
     assert isinstance(repeated, Done)
     assert repeated.repeated
     assert restored.revision == 1_201
