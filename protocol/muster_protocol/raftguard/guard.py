@@ -9,8 +9,8 @@ around it that lets only those messages through on which the engine is right:
 * **Followers** (D1, D2): `appends` reduces what arrives.
 * **Acknowledgements** (D6, D11, D14): they are clamped to what is on the disk, never withheld,
   because a leader takes a silent follower for a dead one. Where the sync is still running, the
-  rest is acknowledged when it ends. On the leader incoming ones are clamped to its own disk too:
-  the engine counts itself, synced or not.
+  rest is acknowledged when it ends. On the leader incoming ones are clamped to its own disk too
+  (`progress`).
 * **Votes** (D4, D5, D7): a vote, and the request for one, leaves after the sync that makes the
   term and the vote durable. A vote counts once per member and term.
 * **Elections** (D24): `elections`; the gate (`OpenGate`, `ShutGate`) is open while leader and for
@@ -62,9 +62,9 @@ from muster_protocol.raftguard.events import (
     TickEngine,
     TransferLeadership,
 )
+from muster_protocol.raftguard.progress import Progress
 from muster_protocol.raftguard.translation import (
     append_of,
-    engine_ack,
     engine_step_up,
     engine_vote_request,
     vote_request_of,
@@ -87,29 +87,10 @@ from muster_protocol.wire.raft import (
 HEARTBEAT_S: Final = 0.25
 """How often a leader speaks when idle: 0.5 % of a core and 850 B/s measured at three nodes."""
 
-SEND_WINDOW_BYTES: Final = 4 * 1024 * 1024
-"""Commands on their way to one follower before it answers: a hundred milliseconds of a slow LAN.
-The engine would send all that a follower lacks in one call (D31)."""
-
 HELD_FRAMES_MAX: Final = 1_024
 """Votes and requests that wait for a sync. A node votes once a term; more means a dead disk."""
 
 Effects = tuple[Effect, ...]
-
-
-@dataclass(slots=True)
-class Peer:
-    """What is known of one other voter."""
-
-    epoch: int | None = None
-    acknowledged: int = 0
-    """As leader: the index up to which it has everything, as it says itself."""
-    answered_at: float | None = None
-    """As leader: when it last answered in this term."""
-    is_clamped: bool = False
-    """As leader: its newest acknowledgement goes beyond our own disk."""
-    sent_bytes: int = 0
-    """As leader: commands sent since its last answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +117,9 @@ class RaftGuard:
         self.leader: NodeId | None = None
         self.suspended = ""
         self._log = log
-        self._peers = {
-            NodeId(voter.node): Peer() for voter in configuration.voters if voter.node != me
-        }
+        self._peers = tuple(NodeId(v.node) for v in configuration.voters if v.node != me)
+        self._epochs: dict[NodeId, int] = {}
+        self._progress = Progress(self._peers, majority=configuration.majority, log=log)
         self._follower = FollowerLog(log)
         self._elections = Elections(log=log, rng=rng, now=now)
         self._held: collections.deque[tuple[int, tuple[Effect, ...]]] = collections.deque()
@@ -203,24 +184,19 @@ class RaftGuard:
 
     def connected(self) -> tuple[NodeId, ...]:
         """The other voters to which a stream is open, in order of their ids."""
-        return tuple(peer for peer, state in self._peers.items() if state.epoch is not None)
+        return tuple(peer for peer in self._peers if peer in self._epochs)
 
     def acknowledged(self) -> Mapping[NodeId, tuple[int, float | None]]:
         """As leader: index and time of each follower's latest answer."""
-        return {
-            peer: (state.acknowledged, state.answered_at) for peer, state in self._peers.items()
-        }
+        return self._progress.acknowledged()
 
     def hears_quorum(self, now: float, within_s: float) -> bool:
         """Leader: a majority answered within that time. Follower: a leader spoke within it."""
         if self.suspended:
             return False
         if self.role is Role.LEADER:
-            heard = 1 + sum(
-                state.answered_at is not None and now - state.answered_at <= within_s
-                for state in self._peers.values()
-            )
-            return heard >= self.configuration.majority
+            heard_at = self._progress.majority_heard_at()
+            return heard_at is not None and now - heard_at <= within_s
         return self.leader is not None and self._elections.hears_leader(now)
 
     def quorum_heard_at(self) -> float | None:
@@ -228,32 +204,23 @@ class RaftGuard:
         majority, as follower when the leader spoke. None if it does not hear it at all."""
         if self.role is not Role.LEADER:
             return self._elections.leader_heard_at
-        answers = sorted(
-            (state.answered_at for state in self._peers.values() if state.answered_at is not None),
-            reverse=True,
-        )
-        needed = self.configuration.majority - 1
-        if needed == 0:
-            return float("inf")
-        return answers[needed - 1] if len(answers) >= needed else None
+        return self._progress.majority_heard_at()
 
     # --- connections and the gate -----------------------------------------------------------
 
     def _on_peer_up(self, event: PeerUp, now: float) -> Effects:
         del now
-        peer = self._peers.get(event.peer)
-        if peer is None:
+        if event.peer not in self._peers:
             return self._drop("not-a-voter")
-        peer.epoch = event.epoch
+        self._epochs[event.peer] = event.epoch
         if self.role is Role.LEADER and not self.suspended:
             return (OpenGate((event.peer,)),)
         return ()
 
     def _on_peer_down(self, event: PeerDown, now: float) -> Effects:
-        peer = self._peers.get(event.peer)
-        if peer is None or peer.epoch != event.epoch:
+        if self._epochs.get(event.peer) != event.epoch:
             return ()
-        peer.epoch = None
+        del self._epochs[event.peer]
         if self.leader == event.peer:
             self._forget_leader()
             self._elections.leader_lost(now)
@@ -262,13 +229,12 @@ class RaftGuard:
     def _on_role_changed(self, event: RoleChanged, now: float) -> Effects:
         was, self.role = self.role, event.role
         self._is_handing_over = False
-        shut = ShutGate(tuple(self._peers))
+        shut = ShutGate(self._peers)
         if event.role is Role.LEADER:
             self._elections_won += 1
             self.leader = self.me
             self._heartbeat_at = now + HEARTBEAT_S
-            for peer in self._peers.values():
-                peer.acknowledged, peer.answered_at, peer.is_clamped = 0, None, False
+            self._progress.leadership_began()
             return (OpenGate(self.connected()), self._tell_role(was))
         if event.role is Role.CANDIDATE or self.leader == self.me:
             self._forget_leader()  # else: it is the append of this leader that made us follow
@@ -301,8 +267,7 @@ class RaftGuard:
             if now < self._heartbeat_at:
                 return ()
             self._heartbeat_at = now + HEARTBEAT_S
-            for peer in self._peers.values():
-                peer.sent_bytes = 0
+            self._progress.heartbeat_due()
             return (OpenGate(self.connected()), TickEngine(flush=True))
         if now < self._elections.deadline:
             return ()
@@ -325,7 +290,7 @@ class RaftGuard:
         too: the engine does not report a change when a candidate becomes one once more."""
         self._campaigns += 1
         self._elections.campaign_started(now)
-        return (OpenGate(self.connected()), Campaign(), ShutGate(tuple(self._peers)))
+        return (OpenGate(self.connected()), Campaign(), ShutGate(self._peers))
 
     def _on_pre_vote_request(self, peer: NodeId, frame: PreVoteRequest, now: float) -> Effects:
         if frame.term < self._log.current_term:
@@ -380,7 +345,7 @@ class RaftGuard:
         if not self._is_handing_over:
             return ()
         for peer in self.connected():
-            if self._peers[peer].acknowledged == self._log.last_index:
+            if self._progress.is_level(peer):
                 self._is_handing_over = False
                 return (SendFrame(peer, TimeoutNow(self._log.current_term)),)
         return ()
@@ -391,17 +356,16 @@ class RaftGuard:
         self._held.clear()
         self._forget_leader()
         return (
-            ShutGate(tuple(self._peers)),
+            ShutGate(self._peers),
             Notify("raft.voting.suspended", Severity.ERROR, {"reason": event.reason}),
         )
 
     # --- frames in --------------------------------------------------------------------------
 
     def _on_frame(self, event: FrameReceived, now: float) -> Effects:
-        peer = self._peers.get(event.peer)
-        if peer is None:
+        if event.peer not in self._peers:
             return self._drop("not-a-voter")
-        if peer.epoch != event.epoch:
+        if self._epochs.get(event.peer) != event.epoch:
             return self._drop("old-connection")
         if self.suspended:
             return self._drop("suspended")
@@ -446,27 +410,11 @@ class RaftGuard:
             return self._drop("stale-ack")
         if not 1 <= frame.next_index <= self._log.last_index + 1:
             return self._drop("ack-beyond-log")
-        state = self._peers[peer]
-        state.answered_at = now
-        if frame.success:
-            state.acknowledged = max(state.acknowledged, frame.next_index - 1)
-            state.is_clamped = state.acknowledged > self._log.durable_index
-        # A follower that has to be sent something again, or for whom there is more than the window
-        # had room for, should not wait for the next heartbeat.
-        must_go_on = frame.reset or state.sent_bytes > SEND_WINDOW_BYTES
-        state.sent_bytes = 0
-        deliver = Deliver(peer, self._clamped_ack(frame))
+        must_go_on = self._progress.answered(peer, frame, now)
+        deliver = Deliver(peer, self._progress.clamped(frame))
         if not must_go_on:
             return (deliver, *self._hand_over())
         return (deliver, OpenGate((peer,)), TickEngine(flush=True))
-
-    def _clamped_ack(self, frame: Ack) -> Mapping[str, Any]:
-        """The engine counts itself as holding its whole log, so followers may not be counted
-        beyond what is on our own disk."""
-        next_index = frame.next_index
-        if frame.success:
-            next_index = min(next_index, self._log.durable_index + 1)
-        return engine_ack(next_index=next_index, success=frame.success, reset=frame.reset)
 
     # --- durability -------------------------------------------------------------------------
 
@@ -478,33 +426,12 @@ class RaftGuard:
         if self.suspended:
             return ()
         if self.role is Role.LEADER:
-            effects.extend(self._count_own_disk())
+            effects.extend(Deliver(peer, ack) for peer, ack in self._progress.after_sync())
         elif self._owed is not None:
             leader, index, term = self._owed
             if term == self._log.current_term:
                 effects.extend(self._acknowledge(leader, index, term))
         return (*effects, TickEngine())
-
-    def _count_own_disk(self) -> list[Effect]:
-        """Acknowledgements that had been clamped to our disk may count further now. Only those:
-        the engine takes each for an answer, and a leader that is cut off must notice (D25)."""
-        clamped = [(peer, state) for peer, state in self._peers.items() if state.is_clamped]
-        for _, state in clamped:
-            state.is_clamped = state.acknowledged > self._log.durable_index
-        return [
-            Deliver(
-                peer,
-                self._clamped_ack(
-                    Ack(
-                        term=self._log.current_term,
-                        next_index=state.acknowledged + 1,
-                        success=True,
-                        reset=False,
-                    )
-                ),
-            )
-            for peer, state in clamped
-        ]
 
     def _acknowledge(self, peer: NodeId, index: int, term: int) -> Effects:
         """Acknowledge up to `index`, as far as it is durable; the rest is owed.
@@ -585,9 +512,7 @@ class RaftGuard:
                 return (shut, *self._drop("no-snapshot-yet"))
             return (shut, SendFrame(peer, SnapshotOffer(message["term"], manifest)))
         frame = append_of(message)
-        state = self._peers[peer]
-        state.sent_bytes += sum(len(entry.command) for entry in frame.entries)
-        if state.sent_bytes > SEND_WINDOW_BYTES:
+        if self._progress.sent(peer, sum(len(entry.command) for entry in frame.entries)):
             return (SendFrame(peer, frame), ShutGate((peer,)))
         return (SendFrame(peer, frame),)
 

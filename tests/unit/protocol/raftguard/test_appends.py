@@ -2,42 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 
 from muster_protocol.errors import RemoteError
 from muster_protocol.raftguard.appends import CommittedEntryConflict, FollowerLog
 from muster_protocol.wire.raft import Append, Entry
-
-
-@dataclass
-class Log:
-    """A LogView of entries (index, term)."""
-
-    terms: dict[int, int]
-    commit_index: int = 1
-    current_term: int = 5
-    durable_index: int = 99
-    term_is_durable: bool = True
-    lsn: int = 0
-    durable_lsn: int = 0
-    manifest: None = field(default=None)
-
-    @property
-    def first_index(self) -> int:
-        return min(self.terms)
-
-    @property
-    def last_index(self) -> int:
-        return max(self.terms)
-
-    def term_at(self, index: int) -> int | None:
-        return self.terms.get(index)
-
-
-def log_of(*terms: int, first: int = 1, commit: int = 1) -> Log:
-    return Log({first + i: term for i, term in enumerate(terms)}, commit_index=commit)
+from testkit.raft_log import log_of
 
 
 def append(previous: tuple[int, int], *terms: int, commit: int = 1, term: int = 5) -> Append:
