@@ -17,7 +17,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -82,7 +82,7 @@ class Caller:
 
 
 Handler = Callable[[Any, Caller], Awaitable[Result]]
-StreamHandler = Callable[[Any, Caller], AsyncIterator[Result]]
+StreamHandler = Callable[[Any, Caller], AsyncGenerator[Result]]
 
 _REFUSAL_CODES: Final[Mapping[str, Code]] = {
     "not-quorate": Code.NOT_QUORATE,
@@ -236,7 +236,7 @@ class _Connection:
             params = _params(request)
             if request.method in service.stream_handlers:
                 items = service.stream_handlers[request.method](params, self._caller)
-                async with contextlib.aclosing(items) as stream:  # type: ignore[type-var]
+                async with contextlib.aclosing(items) as stream:
                     async for item in stream:
                         await self._send(Item(request.id, item))
                 return End(request.id)

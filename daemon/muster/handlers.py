@@ -7,7 +7,7 @@ ports are asked, and what they say is brought into the shapes of `session.method
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -317,7 +317,7 @@ class Handlers:
 
     async def signals_tail(
         self, params: m.TailParams, caller: Caller
-    ) -> AsyncIterator[m.SignalItem]:
+    ) -> AsyncGenerator[m.SignalItem]:
         del caller
         subscription = self._parts.bus.subscribe([params.pattern], name="tail")
         try:

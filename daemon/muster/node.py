@@ -456,7 +456,7 @@ class _AgentBuilder:
         self._parts.agents.partition = NetworkPartitionHandler(
             watch=PartitionWatch(me=self._parts.me, quorum_size=quorum_size, now=self._clock.now()),
             quorum_size=quorum_size,
-            evidence=lambda: agents.consistency.evidence(),  # type: ignore[union-attr]
+            evidence=lambda: agents.consistency.evidence(),  # type: ignore[union-attr]  # asserted
         )
         return self._parts.agents.partition
 

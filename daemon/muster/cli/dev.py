@@ -77,7 +77,7 @@ def _watch(cluster: LocalCluster) -> None:
             sys.stdout.write((f"\x1b[{len(lines)}A" if is_drawn else "") + "".join(lines))
             sys.stdout.flush()
             is_drawn = True
-        time.sleep(REFRESH_S)
+        time.sleep(REFRESH_S)  # the CLI blocks; nothing else is to be done meanwhile
 
 
 def _view(cluster: LocalCluster) -> Iterator[str]:

@@ -233,4 +233,4 @@ def wait_for(condition: Callable[[], T | None], within_s: float, what: str) -> T
             return value
         if time.monotonic() > deadline:
             raise LocalError(f"{what} within {within_s:.0f} s")
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # the CLI blocks, and waits for a condition of other processes

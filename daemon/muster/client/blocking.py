@@ -114,7 +114,7 @@ class Client:
                 raise error
             if time.monotonic() + wait_s >= deadline:
                 raise call.out_of_time(timeout_s)
-            time.sleep(wait_s)
+            time.sleep(wait_s)  # this client blocks; `aio` is the one that does not
             wait_s = min(2 * wait_s, RETRY_MAX_S)
 
     def stream(

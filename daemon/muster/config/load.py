@@ -182,7 +182,7 @@ class _Layers:
         for section, kind in SECTIONS.items():
             names = [name for name in kind.__struct_fields__ if f"{section}.{name}" in self.values]
             sections[section] = kind(**{name: self.values[f"{section}.{name}"] for name in names})
-        return Config(**sections)  # type: ignore[arg-type]
+        return Config(**sections)  # type: ignore[arg-type]  # each is of its own kind
 
     def raise_faults(self) -> None:
         if self.faults:

@@ -166,7 +166,7 @@ class Journal:
             self._committing_index = min(self._committing_index, index - 1)
         self._append_record(TRUNCATE, _INDEX.pack(index))
 
-    def deleteEntriesTo(self, position: int) -> None:  # noqa: N802
+    def deleteEntriesTo(self, position: int) -> None:  # noqa: N802 (as above)
         """Never called: the engine's compaction is off, `trim` is ours."""
         raise AssertionError(f"the engine compacted its log to position {position}")
 
@@ -182,25 +182,25 @@ class Journal:
             return self._entries[item.start : min(item.stop, item.start + APPLY_AT_ONCE_MAX)]
         return self._entries[item]
 
-    def setCurrentTerm(self, term: int, voted_for: str | None) -> None:  # noqa: N802
+    def setCurrentTerm(self, term: int, voted_for: str | None) -> None:  # noqa: N802 (as above)
         """A new term, or a vote in it."""
         self._term, self._vote = term, voted_for
         self._append_record(META, encode(_Meta(term, voted_for)))
         self._meta_lsn = self._lsn
 
-    def getCurrentTerm(self) -> int:  # noqa: N802
+    def getCurrentTerm(self) -> int:  # noqa: N802 (as above)
         return self._term
 
-    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+    def getVotedForNodeId(self) -> str | None:  # noqa: N802 (as above)
         return self._vote
 
-    def setRaftCommitIndex(self, index: int) -> None:  # noqa: N802
+    def setRaftCommitIndex(self, index: int) -> None:  # noqa: N802 (as above)
         self._commit_index = index
 
-    def getRaftCommitIndex(self) -> int:  # noqa: N802
+    def getRaftCommitIndex(self) -> int:  # noqa: N802 (as above)
         return self._commit_index
 
-    def onOneSecondTimer(self) -> None:  # noqa: N802
+    def onOneSecondTimer(self) -> None:  # noqa: N802 (as above)
         """The engine's periodic flush; group commit does not need it."""
 
     def _destroy(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ async def _leave(_params: Any, _caller: Caller) -> Any:
     raise OutcomeUnknown("who knows")
 
 
-async def _tail(params: TailParams, _caller: Caller) -> AsyncIterator[SignalItem]:
+async def _tail(params: TailParams, _caller: Caller) -> AsyncGenerator[SignalItem]:
     for number in range(2):
         yield SignalItem(
             id=str(number),

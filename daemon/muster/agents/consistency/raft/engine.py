@@ -39,7 +39,7 @@ FIRST_ENTRY: Final[EngineEntry] = (b"\x01", 1, 0)
 """The engine's no-op, with which every log begins."""
 
 
-class PeerNode(Node):  # type: ignore[misc]
+class PeerNode(Node):  # type: ignore[misc]  # the library has no types
     """A voter as the engine knows it. Its hash comes from its id, so that the engine's sets of
     nodes have the same order in every process."""
 
@@ -50,7 +50,7 @@ class PeerNode(Node):  # type: ignore[misc]
         return isinstance(other, PeerNode) and self.id == other.id
 
 
-class _EngineTransport(Transport):  # type: ignore[misc]
+class _EngineTransport(Transport):  # type: ignore[misc]  # the library has no types
     """Hands every message out; the guard and the streams do the rest."""
 
     def __init__(self, on_send: Callable[[NodeId, Mapping[str, Any]], None]) -> None:
@@ -68,14 +68,14 @@ class _EngineTransport(Transport):  # type: ignore[misc]
     def addNode(self, node: PeerNode) -> None:  # noqa: N802 (the library's name)
         """The configuration is reconciled by the core; nothing to do."""
 
-    def dropNode(self, node: PeerNode) -> None:  # noqa: N802
+    def dropNode(self, node: PeerNode) -> None:  # noqa: N802 (the library's name)
         """As `addNode`."""
 
     def destroy(self) -> None:
         """There is nothing to close."""
 
 
-class Engine(pysyncobj.SyncObj):  # type: ignore[misc]
+class Engine(pysyncobj.SyncObj):  # type: ignore[misc]  # the library has no types
     """One voter's Raft engine. Every call must stand inside `rebound.calling`."""
 
     def __init__(
@@ -136,7 +136,7 @@ class Engine(pysyncobj.SyncObj):  # type: ignore[misc]
             onStateChanged=lambda _was, state: on_role(Role(state)),
         )
 
-    @pysyncobj.replicated  # type: ignore[untyped-decorator]
+    @pysyncobj.replicated  # type: ignore[untyped-decorator]  # as above
     def apply_batch(self, data: bytes) -> None:
         """The one replicated method. `on_apply` must never raise: an exception here would be
         repeated on every node and every tick (D16)."""
@@ -151,19 +151,20 @@ class Engine(pysyncobj.SyncObj):  # type: ignore[misc]
     def receive(self, peer: NodeId | None, message: Mapping[str, Any]) -> None:
         """A message that the guard has let through. `peer` None: one that the guard made up."""
         node = None if peer is None else self._peers[peer]
-        self._peer_transport._onMessageReceived(node, message)  # noqa: SLF001 (library protocol)
+        # The library's transports call these; it offers them under no other name.
+        self._peer_transport._onMessageReceived(node, message)  # noqa: SLF001 (see above)
 
     def open_gate(self, peer: NodeId) -> None:
-        self._peer_transport._onNodeConnected(self._peers[peer])  # noqa: SLF001
+        self._peer_transport._onNodeConnected(self._peers[peer])  # noqa: SLF001 (see `receive`)
 
     def shut_gate(self, peer: NodeId) -> None:
-        self._peer_transport._onNodeDisconnected(self._peers[peer])  # noqa: SLF001
+        self._peer_transport._onNodeDisconnected(self._peers[peer])  # noqa: SLF001 (see `receive`)
 
     def campaign(self) -> None:
         """Start an election with this tick. `timeout_now` from the present leader, whoever that
         is, is how the library is told so."""
         message = {"type": "timeout_now", "term": self.raftCurrentTerm}
-        self._peer_transport._onMessageReceived(self._getLeader(), message)  # noqa: SLF001
+        self._peer_transport._onMessageReceived(self._getLeader(), message)  # noqa: SLF001 (see `receive`)
         self.doTick(0)
 
     def propose(self, data: bytes) -> None:
