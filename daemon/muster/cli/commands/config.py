@@ -10,7 +10,7 @@ import msgspec
 from muster.cli import render
 from muster.cli.exit import Exit
 from muster.cli.parser import Verbs
-from muster_protocol.errors import UsageError
+from muster_protocol.errors import IdentityError, UsageError
 from muster_protocol.session.methods import ConfigItem, ConfigResult
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from muster.cli.context import Context
     from muster.cli.parser import Parser
-    from muster.config.load import Host
+    from muster.config.load import Host, Loaded
 
 EXAMPLES = """
 muster config check /etc/muster/muster.toml
@@ -80,7 +80,7 @@ def _check(args: argparse.Namespace, context: Context) -> int:
     from muster.config.load import ConfigInvalid, load_config
 
     try:
-        load_config(args.file, host=_host(context))
+        _check_secret_file(load_config(args.file, host=_host(context)), context)
     except ConfigInvalid as error:
         if not context.as_json:
             raise
@@ -92,6 +92,20 @@ def _check(args: argparse.Namespace, context: Context) -> int:
         return Exit.USAGE
     context.show(CheckResult(path=args.file, valid=True, faults=[]), render.config_check)
     return Exit.OK
+
+
+def _check_secret_file(loaded: Loaded, context: Context) -> None:
+    """musterd would refuse to start without it. Errors: ConfigInvalid."""
+    from muster.config.load import ConfigInvalid, Fault
+    from muster.config.secret_file import read_secret_file
+
+    if not loaded.config.cluster.secret_file:
+        return
+    (item,) = (item for item in loaded.items if item.key == "cluster.secret_file")
+    try:
+        read_secret_file(item.value, environ=context.environ, uid=os.geteuid())
+    except IdentityError as error:
+        raise ConfigInvalid((Fault(item.origin, str(error), item.key),)) from error
 
 
 def _host(context: Context) -> Host:

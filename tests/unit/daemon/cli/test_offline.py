@@ -110,6 +110,19 @@ def test_every_fault_of_a_file_is_one_line_with_its_place(tmp_path: Path) -> Non
     assert [fault["key"] for fault in checked.json["faults"]] == ["node.prot", "log.level"]
 
 
+def test_a_secret_file_that_musterd_would_refuse_is_a_fault(tmp_path: Path) -> None:
+    secret, config = tmp_path / "secret", tmp_path / "muster.toml"
+    config.write_text(f'[cluster]\nsecret_file = "{secret}"\n')
+    outcome = muster("config", "check", str(config))
+    assert outcome.code == 2
+    assert f"{config}:2: cluster.secret_file: secret file {secret}: No such file" in outcome.stderr
+    muster("keys", "generate", str(secret))
+    assert muster("config", "check", str(config)).code == 0
+    secret.chmod(0o644)
+    checked = muster("config", "check", str(config), "--json")
+    assert [fault["key"] for fault in checked.json["faults"]] == ["cluster.secret_file"]
+
+
 def test_shown_settings_say_where_they_come_from(tmp_path: Path) -> None:
     config = tmp_path / "muster.toml"
     config.write_text("[node]\nport = 7500\n")
