@@ -201,6 +201,12 @@ class Bootstrap:
         return self._handlers[type(event)](event, now)
 
     @property
+    def has_open_promise(self) -> bool:
+        """Is there a promise, or an own proposal, that is not decided? Only such a one can be
+        voided."""
+        return bool(self.record.proposal) and self.record.configuration is None
+
+    @property
     def _is_proposer(self) -> bool:
         return bool(self.record.proposal) and self.record.proposer == self.me
 
@@ -222,16 +228,15 @@ class Bootstrap:
         return self._propose(candidates, now)
 
     def _join(self, clusters: tuple[ClusterId, ...]) -> Effects:
-        if self.record.proposal and (not self._is_proposer or self.record.configuration):
-            return self._tell_once(
-                "bootstrap.promise.stands",
-                clusters,
-                {
-                    "cluster": clusters[0],
-                    "hint": "this node has promised itself to another founding; "
-                    "`muster bootstrap reset` ends that",
-                },
+        if self.record.configuration is not None:
+            hint = (
+                "this node takes part in another founding, which is decided and goes on: two "
+                "clusters of one label; move this node's state directory away to join that one"
             )
+            return self._tell_promise(clusters, hint)
+        if self.record.proposal and not self._is_proposer:
+            hint = "this node promised itself to a founding; `muster bootstrap reset` ends that"
+            return self._tell_promise(clusters, hint)
         if len(clusters) > 1:
             return self._tell_once(
                 "bootstrap.several.clusters", clusters, {"clusters": list(clusters)}
@@ -241,6 +246,10 @@ class Bootstrap:
         self.is_member = True
         self._retry_at = None
         return (*given_up, JoinCluster(clusters[0]))
+
+    def _tell_promise(self, clusters: tuple[ClusterId, ...], hint: str) -> Effects:
+        fields = {"cluster": clusters[0], "hint": hint}
+        return self._tell_once("bootstrap.promise.stands", clusters, fields)
 
     def _tell_too_many(self, candidates: tuple[str, ...]) -> Effects:
         named = [f"{self._names.get(NodeId(c), 'this node')} ({c[:8]})" for c in candidates]
@@ -373,17 +382,17 @@ class Bootstrap:
         return ""
 
     def _on_decide(self, event: Asked, message: Decide) -> Effects:
-        seat = message.configuration.seat(self.me)
-        if (
-            self.record.proposal != message.proposal
-            or seat is None
-            or seat.generation != self.record.generation
-        ):
+        if self.record.proposal != message.proposal or not self._has_our_promise(message):
             return (Answer(event.token, UnknownProposal(message.proposal)),)
         if self.is_founded:
             return (Answer(event.token, Founded(message.proposal)),)
         self._waiting_answers.append((event.token, message.proposal))
         return self._accept(message)
+
+    def _has_our_promise(self, decision: Decide) -> bool:
+        """Is our seat in it the one that we promised? With another journal generation it is not."""
+        seat = decision.configuration.seat(self.me)
+        return seat is not None and seat.generation == self.record.generation
 
     def _accept(self, decision: Decide) -> Effects:
         if self.record.configuration is not None:
@@ -416,7 +425,7 @@ class Bootstrap:
                 self._retry_at = None
             return ()
         if isinstance(message, Decide) and event.peer == self.record.proposer:
-            return self._accept(message) if message.configuration.seat(self.me) else ()
+            return self._accept(message) if self._has_our_promise(message) else ()
         if isinstance(message, Aborted) and event.peer == self.record.proposer:
             return self._on_aborted(message)
         if isinstance(message, Declined | UnknownProposal):
@@ -471,11 +480,9 @@ class Bootstrap:
 
     def _on_reset(self, event: ResetRequested, now: float) -> Effects:
         del event, now
-        if self.is_founded or self.record.configuration is not None:
+        if not self.has_open_promise:
             return ()
-        if self._is_proposer:
-            return self._abort()
-        return self._forget_promise()
+        return self._abort() if self._is_proposer else self._forget_promise()
 
     def _forget_promise(self) -> Effects:
         self.record = Record(aborted=self.record.aborted)

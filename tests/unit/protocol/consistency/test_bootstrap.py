@@ -25,8 +25,8 @@ from muster_protocol.consistency.bootstrap import (
 from muster_protocol.effects import DeadlineReached, Effect, Notify, Persist
 from muster_protocol.errors import StorageCorrupt
 from muster_protocol.types import ClusterId, NodeId
-from muster_protocol.wire.bootstrap import Promised
-from muster_protocol.wire.raft import Configuration
+from muster_protocol.wire.bootstrap import Decide, Promised, Propose
+from muster_protocol.wire.raft import Configuration, Voter
 
 
 class Candidate:
@@ -284,3 +284,38 @@ def test_a_proposer_that_joins_another_cluster_does_not_found_its_own() -> None:
     assert any(isinstance(effect, JoinCluster) for effect in joined)
     late = machine.handle(promise, now=0.6)
     assert not any(isinstance(effect, Found) for effect in late)
+
+
+def decided() -> Bootstrap:
+    """A proposer that has every promise and is about to found."""
+    machine = proposer()
+    machine.handle(promise_of_b(machine), now=0.1)
+    return machine
+
+
+def hints(effects: tuple[Effect, ...]) -> list[str]:
+    return [str(e.fields.get("hint", "")) for e in effects if isinstance(e, Notify)]
+
+
+def test_only_a_promise_that_is_open_is_voided() -> None:
+    """A way out is named only where it is one."""
+    other = CandidatesSeen({B: "b"}, (ClusterId("c" * 32),))
+    machine = decided()
+    assert not machine.has_open_promise
+    assert machine.handle(ResetRequested(), now=0.2) == ()
+    (hint,) = hints(machine.handle(other, now=0.3))
+    assert "reset" not in hint
+
+
+def test_a_decision_with_another_journal_of_ours_is_not_accepted() -> None:
+    """A promise that was voided and made again has another generation."""
+    for generation in ("0" * 16, None):
+        machine = proposer()
+        ask = Propose("e" * 32, "d" * 32, (A, B))
+        machine.handle(ResetRequested(), now=0.1)
+        machine.handle(Asked(B, ask, 1), now=0.2)
+        ours = machine.record.generation if generation is None else generation
+        seats = Configuration((Voter(A, ours), Voter(B, "1" * 16)))
+        answered = Answered(B, Decide("e" * 32, "d" * 32, seats))
+        founds = [e for e in machine.handle(answered, now=0.3) if isinstance(e, Found)]
+        assert len(founds) == (generation is None)
