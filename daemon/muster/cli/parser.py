@@ -126,7 +126,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value <= SECONDS_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to a day")
+        raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds: above 0, up to a day")
     return value
 
 

@@ -113,8 +113,8 @@ class _DiskAppendFile:
             if self._fd < 0:  # os.fdatasync would raise ValueError
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             os.fdatasync(self._fd)
-            if os.fstat(self._fd).st_nlink == 0:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            if not os.path.samestat(os.fstat(self._fd), self._path.stat()):
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))  # another one is there
 
     def close(self) -> None:
         if self._fd >= 0:

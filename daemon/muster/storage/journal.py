@@ -354,9 +354,11 @@ class Journal:
         self._manifest = manifest
         keep_from = manifest.previous.index
         oldest = max(self.first_index, keep_from - keep_entries)
-        while keep_from > oldest and keep_bytes > 0:
+        while keep_from > oldest:
+            keep_bytes -= len(self._entries[keep_from - 1 - self.first_index][0])
+            if keep_bytes < 0:
+                break
             keep_from -= 1
-            keep_bytes -= len(self._entries[keep_from - self.first_index][0])
         forgotten = keep_from - self.first_index
         self.log_bytes -= sum(len(entry[0]) for entry in self._entries[:forgotten])
         del self._entries[:forgotten]

@@ -71,6 +71,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
     with pytest.raises(IdentityError, match="not a regular file"):
         read(tmp_path / "fifo")
+    with pytest.raises(IdentityError, match="is a directory"):
+        read(tmp_path)
     with pytest.raises(IdentityError, match="No such file"):
         read(tmp_path / "none")
     path = tmp_path / "large"

@@ -173,6 +173,26 @@ async def test_segments_follow_each_other_and_are_forgotten_behind_a_snapshot(
     assert (again.first_index, again.last_index) == (49, 59)
 
 
+@pytest.mark.parametrize(
+    ("keep_entries", "keep_bytes", "first"),
+    [(5, 10_000, 44), (40, 1_000, 44), (40, 1_199, 44), (40, 0, 49), (100, 10_000, 1)],
+)
+async def test_what_is_kept_behind_a_snapshot_is_bounded_twice(
+    files: DiskFiles, keep_entries: int, keep_bytes: int, first: int
+) -> None:
+    journal = await journal_with(files)
+    for index in range(2, 60):
+        journal.add(b"x" * 200, index, 1)
+    await journal.commit(INLINE)
+    before = journal.log_bytes
+    manifest = Manifest(journal.entry_at(49), journal.entry_at(50), CONFIGURATION, 0, b"\0" * 32)
+    journal.setRaftCommitIndex(59)
+    journal.trim(manifest, keep_entries=keep_entries, keep_bytes=keep_bytes)
+    assert journal.first_index == first
+    assert journal.log_bytes == sum(len(entry[0]) for entry in journal[:])
+    assert journal.log_bytes <= before
+
+
 async def test_a_truncation_may_reach_into_a_segment_that_is_forgotten(
     files: DiskFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
