@@ -17,6 +17,7 @@ import os
 import socket
 import stat
 import struct
+import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from muster_protocol.errors import (
     Refused,
     RemoteError,
     UsageError,
+    first_of,
 )
 from muster_protocol.session.machine import ServerSession, to_bytes
 from muster_protocol.session.messages import (
@@ -154,7 +156,7 @@ class ControlServer:
             await connection.run()
         except* RemoteError as group:
             self.statistics.dropped += 1
-            await connection.refuse(_first(group))
+            await connection.refuse(first_of(group))
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             self.statistics.dropped += 1
         finally:
@@ -244,6 +246,13 @@ class _Connection:
         except (UsageError, Refused, OutcomeUnknown, LocalError, RemoteError) as error:
             service.statistics.failed += 1
             return _failure(request, error)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise  # the client is gone
+        except Exception as error:  # noqa: BLE001 (a bug in one request is not worth the daemon)
+            service.statistics.failed += 1
+            fields = {"method": request.method, "traceback": traceback.format_exception(error)}
+            service.notify(Notify("control.request.failed", Severity.ERROR, fields))
+            return Failure(request.id, Code.FAILED, "internal error; the daemon's log has more")
 
     async def _send(self, message: FromServer) -> None:
         """Errors: trio.ClosedResourceError after closing a connection that is never read."""
@@ -286,14 +295,6 @@ def _failure(request: Request, error: Exception) -> Failure:
     if isinstance(error, UsageError):
         return Failure(request.id, Code.USAGE, str(error))
     return Failure(request.id, Code.FAILED, str(error))
-
-
-def _first(group: BaseExceptionGroup[RemoteError]) -> RemoteError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, RemoteError)
-    return error
 
 
 def _caller(sock: trio.socket.SocketType) -> Caller:

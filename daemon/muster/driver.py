@@ -14,8 +14,9 @@
 4. **What went in can be replayed.** With a recorder, every (event, now) is written to the flight
    recorder before it is handled.
 
-A machine that raises ends the driver: its state can no longer be trusted. Whoever runs the driver
-(the agent's supervisor) builds a new machine.
+A machine that raises ends the driver: its state can no longer be trusted, and nobody gets at it any
+more, through `complete` neither. Whoever runs the driver (the agent's supervisor) builds a new
+machine.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Driver:
         self._outbox_emptied = trio.Event()
         self._resumed = trio.Event()
         self._resumed.set()
-        self._has_ended = False
+        self._has_ended = self._is_closed = False
         self._handled = self._dropped = self._fired = 0
         self._lag_last_s = self._lag_max_s = 0.0
 
@@ -146,14 +147,25 @@ class Driver:
         self._wake.set()
         return kept
 
-    def complete(self, event: Any) -> None:
+    def complete(self, event: Any) -> bool:
         """Handle one event at once, ahead of the inbox: for the end of something that the machine
         waits for (a sync, a snapshot) and that must not be lost. Effects are executed before it
-        returns, except those held back by a `Persist`."""
-        if self._has_ended:
-            return  # the machine's owner has gone; nobody may go on with it
+        returns, except those held back by a `Persist`. False: the driver is closed, and the event
+        was not handled."""
+        if self._is_closed:
+            return False
         self._handle(event)
         self._wake.set()
+        return True
+
+    def close(self) -> None:
+        """Handle nothing more, whatever still comes. `run` goes on until it is cancelled."""
+        self._is_closed = True
+
+    @property
+    def is_closed(self) -> bool:
+        """Closed, ended, or the machine has raised."""
+        return self._is_closed
 
     def pause(self) -> None:
         """Handle nothing more, neither input nor deadlines, until `resume`. The inbox still takes
@@ -199,7 +211,7 @@ class Driver:
                     await self._wait_for_work()
                     self._turn()
         finally:
-            self._has_ended = True
+            self._has_ended = self._is_closed = True
             self._outbox_emptied.set()
 
     def _turn(self) -> None:
@@ -271,6 +283,15 @@ class Driver:
                 self._handle(event)
 
     def _handle(self, event: Any) -> None:
+        if self._is_closed:
+            return
+        try:
+            self._handle_open(event)
+        except BaseException:
+            self._is_closed = True
+            raise
+
+    def _handle_open(self, event: Any) -> None:
         now = self._clock.now()
         if self._recorder is not None:
             self._recorder.record(self.name, event, now)

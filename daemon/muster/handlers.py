@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from muster.agents.failure import FailureDetector
     from muster.node import Node
 
-FORGETTABLE: Final = (MemberState.FAILED, MemberState.STOPPED, MemberState.LEFT)
+FORGETTABLE: Final = (MemberState.FAILED, MemberState.STOPPED)
 
 REQUEST_S: Final = 10.0
 """How long a request may wait for the quorum: several failovers (1.3 s each)."""
@@ -143,11 +143,12 @@ class Handlers:
         state = next(member.state for member in failure.swim.members() if member.id == node)
         if node == self._parts.me or state not in FORGETTABLE:
             raise Refused(
-                "conflict", f"{params.node} is {state.name.lower()}: only who is gone is forgotten"
+                "conflict",
+                f"{params.node} is {state.name.lower()}: only who failed or stopped is forgotten",
             )
         failure.forget(node)
         self._audit(caller, "forget", {"node": node})
-        return m.DoneResult(message=f"{params.node} is forgotten")
+        return m.DoneResult(message=f"{params.node} is given up: it is shown as left")
 
     async def version(self, params: m.NoParams, caller: Caller) -> m.VersionResult:
         del params, caller
@@ -273,13 +274,8 @@ class Handlers:
 
     async def bootstrap_reset(self, params: m.NoParams, caller: Caller) -> m.DoneResult:
         del params
-        consistency = self._consistency()
-        if consistency.cluster:
-            raise Refused(
-                "conflict", f"this node belongs to cluster {consistency.cluster[:8]}: no promise"
-            )
+        self._consistency().reset_bootstrap()
         self._audit(caller, "bootstrap reset", {})
-        consistency.reset_bootstrap()
         return m.DoneResult(message="this node's promise to an unfinished founding is void")
 
     # --- agents and signals -------------------------------------------------------------------

@@ -28,13 +28,13 @@ def raft_result(
             _row(node, names, leader, me, connected=node in consistency.evidence().reachable)
             for node in consistency.evidence().voters
         ]
-        return _empty(me, leader, names, rows)
+        return _without_voter(consistency, me, names, rows)
     statistics = voter.core.guard.statistics()
     manifest = voter.journal.manifest
     return RaftResult(
         node=me,
         is_voter=True,
-        role=voter.core.role.name.lower(),
+        role=consistency.role,
         leader=leader or "",
         leader_name=names.get(leader, "") if leader else "",
         term=voter.core.term,
@@ -104,13 +104,14 @@ def _row(
     )
 
 
-def _empty(
-    me: NodeId, leader: NodeId | None, names: dict[NodeId, str], rows: list[VoterRow]
+def _without_voter(
+    consistency: ConsistencyManager, me: NodeId, names: dict[NodeId, str], rows: list[VoterRow]
 ) -> RaftResult:
+    leader = consistency.leader()
     return RaftResult(
         node=me,
-        is_voter=False,
-        role="member",
+        is_voter=consistency.has_seat,
+        role=consistency.role,
         leader=leader or "",
         leader_name=names.get(leader, "") if leader else "",
         term=0,

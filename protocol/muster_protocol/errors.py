@@ -10,6 +10,8 @@ Unless a class says otherwise, raising it has changed no state.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 
 class MusterError(Exception):
     """The root; never raised itself."""
@@ -72,3 +74,14 @@ class OutcomeUnknown(MusterError):
 
 class OutcomeForgotten(OutcomeUnknown):
     """Not even a retry can tell any more: the request is no longer remembered."""
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def first_of(group: BaseExceptionGroup[E]) -> E:
+    """The first exception in what `except*` gives, however deep the groups are nested."""
+    error: E | BaseExceptionGroup[E] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -232,7 +232,7 @@ def test_a_cut_off_leader_steps_down_although_its_streams_stay_and_writes_come()
 
 
 @pytest.mark.parametrize("data", [b"\x00\xc1", b"\x03\x05"], ids=["no command", "version"])
-def test_an_entry_that_is_no_command_costs_the_leader_its_link(data: bytes) -> None:
+def test_an_entry_that_is_no_command_is_dropped_and_counted(data: bytes) -> None:
     cluster = RaftCluster(3, seed=3)
     leader = steady(cluster)
     follower = next(node for node in cluster.live() if node is not leader)
@@ -243,3 +243,6 @@ def test_an_entry_that_is_no_command_costs_the_leader_its_link(data: bytes) -> N
     frame = Append(term, last + 1, last, previous_term, (entry,))
     cluster.step(follower, FrameReceived(leader.id, follower.links[leader.id], frame))
     assert follower.journal.last_index == last
+    assert sum(follower.core.guard.statistics().dropped.values()) == 1
+    cluster.propose(leader, command("after"))
+    assert cluster.run_until(cluster.now + 5, lambda: follower.core.applied_index > last)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 import trio.lowlevel
 
+from muster.agents.consistency.replica import SnapshotPolicy
 from muster.runtime.host import HostState
-from muster_protocol.consistency.commands import Command, Done, Expired, Put
+from muster_protocol.consistency.commands import Command, Done, Expired, Put, Result
 from muster_protocol.effects import Emit
 from muster_protocol.errors import OutcomeUnknown, Refused
 from muster_protocol.types import Scope
@@ -176,6 +178,18 @@ def agent_state(node: SimNode, name: str) -> Any:
     return next(c for c in parts.supervisor.statistics() if c.name == name)
 
 
+VOTER_SNAPSHOTS = "muster.agents.consistency.voter.SNAPSHOTS"
+
+
+async def break_until_parked(cluster: NodeCluster, node: SimNode, name: str) -> None:
+    """Break an agent again and again, each time that it works."""
+    while agent_state(node, name).state is not HostState.PARKED:
+        if agent_state(node, name).state is HostState.RUNNING:
+            break_agent(cluster, node, name)
+            getattr(node.agents, name).surroundings.post(object())
+        await trio.sleep(0.05)
+
+
 def break_agent(cluster: NodeCluster, node: SimNode, name: str) -> None:
     """The next thing that this agent handles raises."""
 
@@ -245,6 +259,144 @@ async def test_an_error_in_an_accepted_link_restarts_its_agent_and_nothing_else(
         assert last.running.parts is not None
 
 
+@pytest.mark.parametrize("partition", [True, False])
+async def test_a_request_while_the_consistency_agent_is_down_is_refused(
+    autojump_clock: object, partition: bool
+) -> None:
+    async with node_cluster(3, agents__partition=partition) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        node = next(n for n in cluster.nodes if n is not leader)
+        await cluster.put(node, "k", b"before")
+        break_agent(cluster, node, "consistency")
+        node.agents.consistency.surroundings.post(object())
+        await trio.sleep(0.02)
+        assert agent_state(node, "consistency").state is HostState.BACKING_OFF
+        with pytest.raises(Refused, match="does not run here"):
+            await cluster.put(node, "k", b"down")
+        await cluster.until(cluster.leader)
+        await cluster.put(node, "k", b"after")
+
+
+async def test_a_request_that_waits_while_its_agent_fails_ends(autojump_clock: object) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        node = next(n for n in cluster.nodes if n is not leader)
+        for other in cluster.nodes:
+            if other is not leader:
+                cluster.fabric.cut(leader.host.ip, other.host.ip)
+        ended: list[BaseException | Result] = []
+
+        async def ask() -> None:
+            try:
+                ended.append(await cluster.put(leader, "k", b"v"))
+            except (OutcomeUnknown, Refused) as error:
+                ended.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(0.1)
+            break_agent(cluster, leader, "consistency")
+            leader.agents.consistency.surroundings.post(object())
+            await cluster.until(lambda: ended, within_s=1.0)
+        assert isinstance(ended[0], OutcomeUnknown)
+        assert node.running.parts is not None
+
+
+async def test_a_voter_that_no_longer_runs_claims_nothing(autojump_clock: object) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        node = next(n for n in cluster.nodes if n is not leader)
+        await break_until_parked(cluster, node, "consistency")
+        consistency = node.agents.consistency
+        assert not node.running.verdict().may_act
+        assert (consistency.voter, consistency.leader(), consistency.role) == (None, None, "down")
+        assert not consistency.leads()
+        assert consistency.evidence().reachable == ()
+        with pytest.raises(Refused, match="does not run here"):
+            await cluster.put(node, "k", b"v")
+
+
+async def test_an_overloaded_leader_refuses_at_once(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        monkeypatch.setattr("muster.agents.consistency.proposals.WAITING_COMMANDS_MAX", 0)
+        started = trio.current_time()
+        for node in cluster.nodes:
+            with pytest.raises(Refused, match="too many requests"):
+                await cluster.put(node, "k", b"v")
+        assert trio.current_time() - started < 1.0
+
+
+async def test_a_restarted_voter_has_another_origin(autojump_clock: object) -> None:
+    """It counts its batches from 1 again, and batches of its earlier life may still be applied."""
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        node = cluster.nodes[0]
+        before = node.agents.consistency.voter.proposals.origin
+        break_agent(cluster, node, "consistency")
+        node.agents.consistency.surroundings.post(object())
+        await cluster.until(lambda: agent_state(node, "consistency").restarts == 1)
+        await cluster.until(lambda: node.agents.consistency.voter is not None)
+        assert node.agents.consistency.voter.proposals.origin != before
+
+
+async def test_a_node_may_stop_while_it_installs_a_snapshot(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VOTER_SNAPSHOTS, SnapshotPolicy(every_entries=50, keep_entries=10))
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        behind = next(n for n in cluster.nodes if n is not leader)
+        await cluster.kill(behind)
+        for number in range(200):
+            await cluster.put(leader, f"k{number}", b"%d" % number)
+        await cluster.start(behind)
+        await cluster.until(lambda: behind.agents.consistency.voter is not None)
+        voter = behind.agents.consistency.voter
+        offload = voter._offload
+
+        class Slow:
+            async def run(self, work: Callable[[], Any], *, kind: str) -> Any:
+                with trio.CancelScope(shield=True):  # as a thread is
+                    await trio.sleep(0.5 if kind == "snapshot" else 0.0)
+                    return await offload.run(work, kind=kind)
+
+        voter._offload = Slow()
+        await cluster.until(lambda: voter._store_in_use.locked())
+        await trio.sleep(0.6)
+        assert voter.snapshots_installed == 0
+        assert behind.scope is not None
+        behind.scope.cancel()
+        await trio.sleep(1.0)
+        assert not behind.said("agent.failed")
+        await cluster.start(behind)
+        await cluster.until(cluster.leader)
+        assert await cluster.get(behind, "k150") == b"150"
+
+
+async def test_large_values_bring_a_snapshot_before_many_entries_do(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = SnapshotPolicy(every_bytes=100_000, keep_bytes=25_000)
+    monkeypatch.setattr(VOTER_SNAPSHOTS, policy)
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        voter = leader.agents.consistency.voter
+        for number in range(30):
+            await cluster.put(leader, f"k{number}", b"x" * 10_000)
+        await cluster.until(lambda: voter.snapshots_taken >= 2)
+        assert voter.journal.log_bytes < 2 * policy.every_bytes
+
+
 async def test_an_agent_that_raises_again_and_again_is_parked_shown_and_alerted(
     autojump_clock: object,
 ) -> None:
@@ -255,15 +407,7 @@ async def test_an_agent_that_raises_again_and_again_is_parked_shown_and_alerted(
         parts = node.running.parts
         assert parts is not None
         alerts = parts.bus.subscribe(["cluster.health.alerted"], name="test")
-
-        async def keep_breaking() -> None:
-            while agent_state(node, "partition").state is not HostState.PARKED:
-                if agent_state(node, "partition").state is HostState.RUNNING:
-                    break_agent(cluster, node, "partition")
-                    node.agents.partition.surroundings.post(object())
-                await trio.sleep(0.05)
-
-        await keep_breaking()
+        await break_until_parked(cluster, node, "partition")
         assert node.said("agent.parked")
         assert (await alerts.next()).data["data"]["agent"] == "partition"
         assert agent_state(node, "partition").last_error.startswith("RuntimeError")
@@ -274,8 +418,7 @@ async def test_an_agent_that_raises_again_and_again_is_parked_shown_and_alerted(
 async def test_a_far_behind_follower_is_refilled_by_a_snapshot(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muster.agents.consistency.voter.SNAPSHOT_EVERY_ENTRIES", 50)
-    monkeypatch.setattr("muster.agents.consistency.voter.KEEP_ENTRIES", 10)
+    monkeypatch.setattr(VOTER_SNAPSHOTS, SnapshotPolicy(every_entries=50, keep_entries=10))
     async with node_cluster(3) as cluster:
         await cluster.start()
         leader = await cluster.founded()

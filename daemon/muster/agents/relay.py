@@ -19,7 +19,7 @@ import trio
 from muster.runtime.actions import ActionContext, action
 from muster.runtime.agent import Agent
 from muster_protocol.effects import Effect
-from muster_protocol.errors import RemoteError
+from muster_protocol.errors import RemoteError, first_of
 from muster_protocol.signals.relay import (
     Deliver,
     LocalSignal,
@@ -183,7 +183,7 @@ class SignalRelay(Agent):
                     await self._read(node, connection)
                     nursery.cancel_scope.cancel()
             except* RemoteError as group:
-                failure = RemoteError("signals", str(group.exceptions[0]))
+                failure = RemoteError("signals", str(first_of(group)))
             except* (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the peer went away
             finally:

@@ -25,7 +25,8 @@ class FrameStream:
         self._bytes_max = bytes_max
         self._decoder = FrameDecoder(bytes_max=bytes_max)
         self._send_lock = trio.Lock()
-        self._is_cut = False
+        self.is_cut = False
+        """A frame was begun and not finished: nothing more can be sent."""
 
     def raise_limit(self, bytes_max: int) -> None:
         """Allow larger frames, once the peer is known."""
@@ -40,11 +41,13 @@ class FrameStream:
         """
         data = frame(payload, bytes_max=self._bytes_max)
         async with self._send_lock:
-            if self._is_cut:
+            if self.is_cut:
                 raise trio.BrokenResourceError("an earlier frame was cut short")
-            self._is_cut = True
-            await self._stream.send_all(data)
-            self._is_cut = False
+            try:
+                await self._stream.send_all(data)
+            except BaseException:
+                self.is_cut = True
+                raise
 
     async def receive(self) -> bytes:
         """The next frame's payload; b"" when the other side ended the stream between frames.

@@ -26,7 +26,7 @@ from muster.net.frames import READ_BYTES, FrameStream
 from muster.net.refusals import Refusals
 from muster.net.tls import SecuredStream, StreamSecurity, explain
 from muster_protocol.effects import Notify
-from muster_protocol.errors import RemoteError
+from muster_protocol.errors import RemoteError, first_of
 from muster_protocol.limits import FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX
 from muster_protocol.types import Address, NodeId
 from muster_protocol.wire.hello import (
@@ -99,6 +99,11 @@ class PeerConnection:
         self.key_id = key_id
         self._frames = frames
         self._on_close = on_close
+
+    @property
+    def is_cut(self) -> bool:
+        """See `FrameStream.is_cut`."""
+        return self._frames.is_cut
 
     async def send(self, payload: bytes) -> None:
         """One frame of at most `FRAME_BYTES_MAX`; see `FrameStream.send`."""
@@ -246,7 +251,7 @@ class PeerStreams:
             finally:
                 await connection.aclose()
         except* RemoteError as group:
-            self._refusals.count(_first(group), stream.remote)
+            self._refusals.count(first_of(group), stream.remote)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the stream has ended, by either side
         finally:
@@ -387,11 +392,3 @@ def _check_identity(secured: SecuredStream, hello: Hello) -> None:
         raise RemoteError(
             "identity", f"certificate of {secured.node_id}, but a hello of {hello.node_id}"
         )
-
-
-def _first(group: BaseExceptionGroup[RemoteError]) -> RemoteError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, RemoteError)
-    return error

@@ -156,6 +156,12 @@ def check_operation(operation: Operation) -> None:
         raise UsageError(f"the value is larger than {VALUE_BYTES_MAX} bytes")
 
 
+def answers(result: Result, operation: Operation) -> bool:
+    """Can this be what `operation` gave? A result that was committed elsewhere may be of a version
+    that we do not know."""
+    return not isinstance(result, Done) or (result.entry is None) == isinstance(operation, List)
+
+
 def is_read(operation: Operation) -> bool:
     """True if it changes nothing: repeating it is harmless."""
     return isinstance(operation, Get | List)

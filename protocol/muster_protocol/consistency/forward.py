@@ -6,8 +6,6 @@ Requests and replies are matched by number; a voter that does not lead says who 
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
 from muster_protocol.consistency.commands import Command, Result
@@ -15,23 +13,20 @@ from muster_protocol.types import OptionalHexId, UInt
 from muster_protocol.wire.codec import Decoder
 from muster_protocol.wire.raft import Configuration
 
-FORWARD_COMMANDS_MAX = 1_000
-"""Commands in one forwarded request: one loop turn of a busy node."""
-
 
 class Forward(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Propose these commands. `within_s`: after that nobody waits for the answer any more."""
+    """Propose this command. `within_s`: after that nobody waits for the answer any more."""
 
     number: UInt
     within_s: float
-    commands: Annotated[tuple[Command, ...], msgspec.Meta(max_length=FORWARD_COMMANDS_MAX)]
+    command: Command
 
 
 class Committed(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """All committed; one result for each command."""
+    """Committed, with this result."""
 
     number: UInt
-    results: tuple[Result, ...]
+    result: Result
 
 
 class NotLeader(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -45,6 +40,14 @@ class Unknown(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """Proposed, and not known to be committed in time."""
 
     number: UInt
+
+
+class Declined(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Nothing was proposed, and to ask again would not help. `reason`: as of `errors.Refused`."""
+
+    number: UInt
+    reason: str
+    message: str
 
 
 class AskConfiguration(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -61,7 +64,9 @@ class ConfigurationIs(msgspec.Struct, frozen=True, array_like=True, tag=6):
     leader: OptionalHexId
 
 
-ForwardMessage = Forward | Committed | NotLeader | Unknown | AskConfiguration | ConfigurationIs
+ForwardMessage = (
+    Forward | Committed | NotLeader | Unknown | Declined | AskConfiguration | ConfigurationIs
+)
 
 _DECODER: Decoder[ForwardMessage] = Decoder(ForwardMessage)
 

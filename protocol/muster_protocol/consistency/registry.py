@@ -58,7 +58,9 @@ SESSIONS_MAX: Final = 10_000
 PAGE_BYTES_MAX: Final = CONTROL_FRAME_BYTES_MAX // 2
 """Keys and values of one listing page, so that the reply fits a control frame."""
 
-SNAPSHOT_FORMAT: Final = 1
+SNAPSHOT_FORMAT: Final = 2
+"""2: fingerprints of requests, and what was forgotten."""
+
 SLICE_ITEMS: Final = 500
 """Items per encoded slice: about a millisecond of holding the interpreter with small values."""
 

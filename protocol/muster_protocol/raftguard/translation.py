@@ -28,7 +28,7 @@ def check_command(command: bytes) -> None:
     with one batch. Anything else (a VERSION entry, D18; undecodable bytes) would stop the engine,
     and again at every restart.
 
-    Errors: RemoteError("raft-append").
+    Errors: RemoteError("raft-append", "garbage").
     """
     if command == _NO_OP:
         return

@@ -333,6 +333,39 @@ async def test_a_machine_that_raises_ends_the_driver(
         await driver.run()
 
 
+async def test_nobody_gets_at_a_machine_that_has_raised(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Not in the turns that pass until the driver's task is cancelled, either."""
+
+    def fail(event: Any, now: float) -> tuple[Effect, ...]:
+        raise ZeroDivisionError
+
+    script = Script(answer=fail)
+    driver = a_driver(script)
+    await nursery.start(driver.run)
+    with pytest.raises(ZeroDivisionError):
+        driver.complete("first")
+    driver.post("second")
+    assert not driver.complete("third")
+    await trio.sleep(1.0)
+    assert driver.is_closed
+    assert script.events == ["first"]
+
+
+async def test_a_driver_that_has_ended_handles_nothing_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    script = Script()
+    driver = a_driver(script)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(driver.run)
+        assert driver.complete("before")
+        nursery.cancel_scope.cancel()
+    assert not driver.complete("after")
+    assert script.events == ["before"]
+
+
 async def test_a_full_inbox_refuses_the_newest_where_senders_repeat(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:

@@ -76,6 +76,8 @@ RELINK_GRACE_S: Final = 0.5
 """How long a voter whose link just ended, and whom gossip shows alive, still counts as reachable:
 time to dial it again. Links end for good reasons too (a removed secret closes all at once)."""
 
+DOWN: Final = "the agent `consistency` does not run here at the moment: see `muster agents`"
+
 ASK_CONFIGURATION_S: Final = 3.0
 CANDIDATES_PERIOD_S: Final = 2.0
 
@@ -136,7 +138,8 @@ class ConsistencyManager(Agent):
         self._revision_heard = 0
         self._nursery: trio.Nursery | None = None
         self._founding: Founding | None = None
-        self.voter: Voter | None = None
+        self._voter: Voter | None = None
+        self._has_ended = False
         self.cluster = NO_CLUSTER
         self._bootstrap: Bootstrap | None = None
         self.forwarder = Forwarder(
@@ -193,6 +196,12 @@ class ConsistencyManager(Agent):
     async def serve(self) -> None:
         """Recover, then run until cancelled. Errors: StorageCorrupt, StorageError: the node ends.
         LocalError or an exception of the engine: the agent is restarted from the journal."""
+        try:
+            await self._serve()
+        finally:
+            self._has_ended = True
+
+    async def _serve(self) -> None:
         assert self.surroundings is not None
         offload = self._ports.world.offload
         self._superblock = await offload.run(lambda: read_superblock(self._files), kind="read")
@@ -240,7 +249,7 @@ class ConsistencyManager(Agent):
         journal, registry, applied, store = await ports.world.offload.run(
             lambda: load_state(ports.world, superblock, ports.notify), kind="read"
         )
-        self.voter = Voter(
+        voter = self._voter = Voter(
             superblock=superblock,
             journal=journal,
             registry=registry,
@@ -256,17 +265,18 @@ class ConsistencyManager(Agent):
                 boot=ports.boot,
             ),
         )
-        self._configuration = self.voter.configuration
+        self._configuration = voter.configuration
         self.cluster = superblock.cluster_id
         ports.joined(self.cluster, superblock.generation)
-        await self._nursery.start(self.voter.run)
+        await self._nursery.start(voter.run)
 
     async def _found(self, effect: Found) -> None:
         assert self._founding is not None
         assert self.surroundings is not None
         self._superblock = await self._founding.found(effect)
         await self._start_voter(self._superblock)
-        self.surroundings.post(FoundingDone())
+        while not self.surroundings.post(FoundingDone()):
+            await self._clock.sleep(RETRY_S)  # the mailbox is full, and it waits for nothing else
 
     async def _join(self, effect: JoinCluster) -> None:
         data = effect.cluster.encode("ascii")
@@ -283,7 +293,7 @@ class ConsistencyManager(Agent):
     async def _keep_asking_for_configuration(self) -> None:
         """A node without a seat asks the voters who has one, and who leads."""
         while True:
-            if self.cluster and self.voter is None:
+            if self.cluster and not self.has_seat:
                 for voter in self._ports.live_voters():
                     answer = await self.forwarder.ask_configuration(voter)
                     if answer is not None:
@@ -332,20 +342,36 @@ class ConsistencyManager(Agent):
             )
             await self.voter.adopt(server.serve, connection)
 
-    async def _submit_forwarded(
-        self, commands: tuple[Command, ...], *, deadline: float
-    ) -> tuple[Result, ...]:
-        """Another node's commands pass the same fence. Errors: as `Proposals.submit`."""
-        assert self.voter is not None
-        if not self._ports.verdict().may_act:
+    async def _submit_forwarded(self, command: Command, *, deadline: float) -> Result:
+        """Another node's command passes the same fence. Errors: as `Proposals.submit`."""
+        if self.voter is None or not self._ports.verdict().may_act:
             raise Refused("not-leader", "this side may not act")
-        return await self.voter.submit(commands, deadline=deadline)
+        return await self.voter.submit(command, deadline=deadline)
 
     # --- the port -----------------------------------------------------------------------------
 
+    @property
+    def has_seat(self) -> bool:
+        """Is this node one of the voters?"""
+        return self._superblock is not None
+
+    @property
+    def voter(self) -> Voter | None:
+        """This node's voter, while it runs. One that has ended says what was true then."""
+        return self._voter if self._voter is not None and self._voter.is_running else None
+
+    @property
+    def role(self) -> str:
+        """The voter's; "down" while it does not run, "member" without a seat."""
+        if not self.has_seat:
+            return "member"
+        return self.voter.core.role.name.lower() if self.voter is not None else "down"
+
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
-        return self.voter.core.leader if self.voter is not None else self._asked_leader
+        if not self.has_seat:
+            return self._asked_leader
+        return self.voter.core.leader if self.voter is not None else None
 
     def revision(self) -> int:
         """The newest revision of the store that this node knows of; any older one is as true."""
@@ -361,34 +387,33 @@ class ConsistencyManager(Agent):
         """
         check_operation(command.operation)
         was_proposed = False
-        refused = Refused("timed-out", "no leader answered in time; nothing was changed")
-        while True:
+        while self._clock.now() < deadline:
             self._check_fence(was_proposed=was_proposed)
-            results = None
+            result = None
             try:
-                results = await self._attempt((command,), deadline)
+                result = await self._attempt(command, deadline)
             except OutcomeUnknown:
                 was_proposed = True
-            except Refused as refusal:
-                refused = refusal  # says nothing about an earlier attempt
-            if results is not None:
-                self._revision_heard = max(self._revision_heard, results[0].revision)
-                if was_proposed or not (is_first and isinstance(results[0], Expired)):
-                    return results[0]
-                command = msgspec.structs.replace(command, since=results[0].revision)
-            if self._clock.now() >= deadline:
-                if was_proposed:
-                    raise OutcomeUnknown("not known to be committed in time; a retry will tell")
-                raise refused
+            except Refused:
+                if not was_proposed:
+                    raise  # else it says nothing about the earlier attempt
+            if result is not None:
+                self._revision_heard = max(self._revision_heard, result.revision)
+                if was_proposed or not (is_first and isinstance(result, Expired)):
+                    return result
+                command = msgspec.structs.replace(command, since=result.revision)
             await self._clock.sleep(RETRY_S)
+        if was_proposed:
+            raise OutcomeUnknown("not known to be committed in time; a retry will tell")
+        raise Refused("timed-out", "no leader answered in time; nothing was changed")
 
-    async def _attempt(
-        self, commands: tuple[Command, ...], deadline: float
-    ) -> tuple[Result, ...] | None:
+    async def _attempt(self, command: Command, deadline: float) -> Result | None:
+        """None: nothing was proposed. Errors: Refused, where asking again does not help;
+        OutcomeUnknown."""
         if self.voter is None or self.voter.core.role is not Role.LEADER:
-            return await self.forwarder.submit(commands, deadline=deadline)
+            return await self.forwarder.submit(command, deadline=deadline)
         try:
-            return await self.voter.submit(commands, deadline=deadline)
+            return await self.voter.submit(command, deadline=deadline)
         except Refused as refused:
             if refused.reason == "not-leader":
                 return None
@@ -396,8 +421,12 @@ class ConsistencyManager(Agent):
 
     def _check_fence(self, *, was_proposed: bool) -> None:
         verdict = self._ports.verdict()
-        if verdict.may_act:
+        if verdict.may_act and not self._has_ended:
             return
+        if self._has_ended:
+            if was_proposed:
+                raise OutcomeUnknown("the agent `consistency` failed meanwhile")
+            raise Refused("down", DOWN)
         if was_proposed:
             raise OutcomeUnknown(f"the quorum was lost meanwhile: {verdict.reason}")
         if not self.cluster:
@@ -417,8 +446,10 @@ class ConsistencyManager(Agent):
 
         Errors: Refused("unsupported") on a node that keeps no replica.
         """
-        if self.voter is None:
+        if not self.has_seat:
             raise Refused("unsupported", "this node keeps no replica: read without --stale")
+        if self.voter is None:
+            raise Refused("down", DOWN)
         check_operation(operation)
         heard = self.voter.core.guard.quorum_heard_at()
         age = None if heard is None else max(0.0, self._clock.now() - heard)
@@ -430,12 +461,14 @@ class ConsistencyManager(Agent):
         if configuration is None or not self.cluster:
             return Evidence((), (), is_voter=False, hears_quorum=False, leader=None)
         voters = tuple(NodeId(voter.node) for voter in configuration.voters)
-        if self.voter is None:
+        if not self.has_seat:
             live = self._ports.live_voters()
             reachable = tuple(voter for voter in voters if voter in live)
             return Evidence(
                 voters, reachable, is_voter=False, hears_quorum=False, leader=self.leader()
             )
+        if self.voter is None:
+            return Evidence(voters, (), is_voter=True, hears_quorum=False, leader=None)
         guard = self.voter.core.guard
         linked = guard.connected()
         reachable = tuple(
@@ -473,13 +506,20 @@ class ConsistencyManager(Agent):
             self.voter.suspend_voting(reason)
 
     def reset_bootstrap(self) -> None:
-        """Void this node's promise to a founding that never came about."""
+        """Void this node's promise to a founding that never came about.
+
+        Errors: Refused("conflict") if there is none that could be voided.
+        """
+        if self.cluster:
+            raise Refused("conflict", f"this node belongs to cluster {self.cluster[:8]}")
+        if self._bootstrap is None or not self._bootstrap.has_open_promise:
+            raise Refused("conflict", "this node has made no promise that is still open")
         assert self.surroundings is not None
         self.surroundings.post(ResetRequested())
 
     def statistics(self) -> Mapping[str, Any]:
         if self.voter is None:
-            return {"seat": False, "forwarded": self.forwarder.forwarded}
+            return {"seat": self.has_seat, "forwarded": self.forwarder.forwarded}
         guard = asdict(self.voter.core.guard.statistics())
         return {
             "seat": True,

@@ -2,8 +2,9 @@
 
 One stream to the node that is taken for the leader, requests matched to replies by number. Who
 leads is known to a voter, and a node without a seat asks any voter that it can reach; a wrong
-address is corrected by the answer. Whether a request was proposed decides what its failure means:
-a stream that broke while we waited is `OutcomeUnknown`, everything before is a plain retry.
+address is corrected by the answer. Whether a request may have been proposed decides what its
+failure means: from the moment that it was handed to the stream, `OutcomeUnknown`; before, a plain
+retry.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from muster_protocol.consistency.commands import Command, Result, check_operation, is_read
+from muster_protocol.consistency.commands import (
+    Command,
+    Result,
+    answers,
+    check_operation,
+    is_read,
+)
 from muster_protocol.consistency.forward import (
     AskConfiguration,
     Committed,
     ConfigurationIs,
+    Declined,
     Forward,
     ForwardMessage,
     NotLeader,
@@ -41,7 +49,11 @@ RETRY_S: Final = 0.05
 
 DIAL_S: Final = 1.0
 SERVED_AT_ONCE_MAX: Final = 256
-"""Forwarded requests that one stream may have under way here; more wait unread."""
+"""Forwarded requests that one stream may have under way here, until their replies have left; more
+wait unread."""
+
+UNREAD_S: Final = 10.0
+"""How long a reply may stay unread before the stream is closed."""
 
 WITHIN_S_MAX: Final = 300.0
 """How long a forwarded request may wait at most, whatever its sender says."""
@@ -50,9 +62,7 @@ WITHIN_S_MAX: Final = 300.0
 class Submit(Protocol):
     """`Proposals.submit`."""
 
-    async def __call__(
-        self, commands: tuple[Command, ...], *, deadline: float
-    ) -> tuple[Result, ...]: ...
+    async def __call__(self, command: Command, *, deadline: float) -> Result: ...
 
 
 @dataclass(slots=True)
@@ -102,16 +112,14 @@ class _Channel:
         return call.reply
 
     async def _send(self, data: bytes) -> bool:
-        """False if the stream is gone. A send that is cut short in the middle of a frame, by an
-        error or by the deadline of its caller, ends the stream for everybody."""
-        is_sent = False
+        """False if the stream is gone. A frame that is cut short, by an error or by the deadline of
+        its caller, ends the stream for everybody."""
         try:
             await self._connection.send(data)
-            is_sent = True
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return False
         finally:
-            if not is_sent:
+            if self._connection.is_cut:
                 self.is_open = False
                 with trio.CancelScope(shield=True):
                     await self._connection.aclose()
@@ -147,26 +155,30 @@ class Forwarder:
         """Owns the streams' readers, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # before it is closed to new readers
 
-    async def submit(
-        self, commands: tuple[Command, ...], *, deadline: float
-    ) -> tuple[Result, ...] | None:
+    async def submit(self, command: Command, *, deadline: float) -> Result | None:
         """One attempt. None: nothing was proposed, try again (with the leader that is known by
-        then). Errors: OutcomeUnknown, if the commands change anything."""
+        then). Errors: OutcomeUnknown, if the command changes anything; Refused for what asking
+        again does not help."""
         target = self._target()
         if target is None:
             return None
-        within_s = deadline - self._clock.now()
+        channel: _Channel | None = None
+        reply: ForwardMessage | None = None
         with self._clock.move_on_at(deadline):
             channel = await self._channel(target)
-            if channel is None:
-                self._hint = None
-                return None
-            self.forwarded += 1
-            reply = await channel.call(lambda number: Forward(number, within_s, commands))
-            return self._outcome(reply, commands)
-        return self._outcome(Unknown(0), commands)
+            if channel is not None:
+                within_s = deadline - self._clock.now()
+                self.forwarded += 1
+                reply = await channel.call(lambda number: Forward(number, within_s, command))
+        if channel is None:
+            self._hint = None
+            return None
+        return self._outcome(reply, command)
 
     async def ask_configuration(self, voter: NodeId) -> ConfigurationIs | None:
         """Who has a seat, as `voter` knows it; None if it does not answer in time."""
@@ -177,15 +189,15 @@ class Forwarder:
                 return reply if isinstance(reply, ConfigurationIs) else None
         return None
 
-    def _outcome(
-        self, reply: ForwardMessage | None, commands: tuple[Command, ...]
-    ) -> tuple[Result, ...] | None:
-        if isinstance(reply, Committed):
-            return reply.results
+    def _outcome(self, reply: ForwardMessage | None, command: Command) -> Result | None:
+        if isinstance(reply, Committed) and answers(reply.result, command.operation):
+            return reply.result
         if isinstance(reply, NotLeader):
             self._hint = NodeId(reply.leader) if reply.leader else None
             return None
-        if all(is_read(command.operation) for command in commands):
+        if isinstance(reply, Declined):
+            raise Refused(reply.reason, reply.message)
+        if is_read(command.operation):
             return None
         raise OutcomeUnknown("the leader was lost before it answered; a retry will tell")
 
@@ -211,9 +223,19 @@ class Forwarder:
                     return None
             except (RemoteError, OSError, trio.BrokenResourceError):
                 return None  # counted by the streams
-            channel = self._channels[target] = _Channel(connection)
-            self._nursery.start_soon(channel.read)
+            channel = _Channel(connection)
+            if not self._start_reading(channel):
+                await connection.aclose()
+                return None
+            self._channels[target] = channel
             return channel
+
+    def _start_reading(self, channel: _Channel) -> bool:
+        """False if the forwarder ended while the stream was dialled."""
+        if self._nursery is None:
+            return False
+        self._nursery.start_soon(channel.read)
+        return True
 
 
 class ForwardServer:
@@ -227,7 +249,7 @@ class ForwardServer:
         leader: Callable[[], NodeId | None],
         submit: Submit,
     ) -> None:
-        """`submit(commands, deadline=)` proposes here: see `Proposals.submit`."""
+        """`submit` proposes here: see `Proposals.submit`."""
         self._clock = clock
         self._configuration = configuration
         self._leader = leader
@@ -260,21 +282,30 @@ class ForwardServer:
         limit: trio.CapacityLimiter,
         borrower: object,
     ) -> None:
-        reply: ForwardMessage
-        deadline = self._clock.now() + min(max(message.within_s, 0.0), WITHIN_S_MAX)
         try:
-            results = await self._submit(message.commands, deadline=deadline)
-            reply = Committed(message.number, results)
-        except (Refused, UsageError):
-            reply = NotLeader(message.number, self._leader() or "")
-        except OutcomeUnknown:
-            reply = Unknown(message.number)
-        finally:
-            limit.release_on_behalf_of(borrower)
-        try:
-            await connection.send(encode(reply))
+            reply = await self._reply_to(message)
+            with self._clock.move_on_after(UNREAD_S) as scope:
+                await connection.send(encode(reply))
+            if scope.cancelled_caught:
+                raise RemoteError("forward", "replies are not read")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the other side is told by its broken stream
+        finally:
+            limit.release_on_behalf_of(borrower)
+
+    async def _reply_to(self, message: Forward) -> ForwardMessage:
+        deadline = self._clock.now() + min(max(message.within_s, 0.0), WITHIN_S_MAX)
+        try:
+            result = await self._submit(message.command, deadline=deadline)
+        except Refused as refused:
+            if refused.reason != "not-leader":
+                return Declined(message.number, refused.reason, str(refused))
+            return NotLeader(message.number, self._leader() or "")
+        except UsageError as error:
+            return Declined(message.number, "usage", str(error))
+        except OutcomeUnknown:
+            return Unknown(message.number)
+        return Committed(message.number, result)
 
 
 def _check(message: Forward) -> None:
@@ -282,7 +313,6 @@ def _check(message: Forward) -> None:
     if not math.isfinite(message.within_s):
         raise RemoteError("forward", "a request without an end")
     try:
-        for command in message.commands:
-            check_operation(command.operation)
+        check_operation(message.command.operation)
     except UsageError as error:
         raise RemoteError("forward", str(error)) from error

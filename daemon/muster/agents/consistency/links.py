@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from muster_protocol.errors import RemoteError
+from muster_protocol.errors import RemoteError, first_of
 from muster_protocol.limits import FRAME_BYTES_MAX
 from muster_protocol.raftguard.events import FrameReceived, PeerDown, PeerUp
 from muster_protocol.types import Address, NodeId, Rng
@@ -71,7 +71,7 @@ class VoterLinks:
         clock: Clock,
         rng: Rng,
         address_of: Callable[[NodeId], Address | None],
-        take: Callable[[Any], None],
+        take: Callable[[Any], object],
     ) -> None:
         """`take` handles a connection's ups and downs and its frames at once, so a link reads no
         faster than its frames are handled."""
@@ -185,7 +185,7 @@ class VoterLinks:
                     await self._read(peer, link)
                     nursery.cancel_scope.cancel()
             except* RemoteError as group:
-                refused.append(RemoteError("raft-frame", str(group.exceptions[0])))
+                refused.append(RemoteError("raft-frame", str(first_of(group))))
             except* (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the peer went away; PeerDown tells
             finally:

@@ -38,10 +38,10 @@ BATCH_OVERHEAD_BYTES: Final = 128
 
 @dataclass(slots=True)
 class _Waiter:
-    commands: tuple[Command, ...]
+    command: Command
     size_bytes: int
     done: trio.Event = field(default_factory=trio.Event)
-    results: tuple[Result, ...] | None = None
+    result: Result | None = None
     refused: bool = False
 
 
@@ -51,12 +51,13 @@ class Proposals:
     def __init__(self, *, clock: Clock, origin: str, propose: Callable[[bytes], bool]) -> None:
         """`propose(batch)` hands a batch to the engine; False if it was refused (not leader)."""
         self._clock = clock
-        self._origin = origin
+        self.origin = origin
         self._propose = propose
         self._number = 0
         self._queue: collections.deque[_Waiter] = collections.deque()
         self._proposed: dict[int, list[_Waiter]] = {}
         self._waiting_commands = 0
+        self._is_closed = False
         self._wake = trio.Event()
         self.refused = self.unknown = self.committed = 0
 
@@ -65,30 +66,30 @@ class Proposals:
         """Commands that wait."""
         return self._waiting_commands
 
-    async def submit(self, commands: tuple[Command, ...], *, deadline: float) -> tuple[Result, ...]:
-        """Commit these commands in one entry and return their results.
+    async def submit(self, command: Command, *, deadline: float) -> Result:
+        """Commit a command and return its result.
 
-        Errors: Refused("overload", "too-large", "not-leader"), nothing took effect;
-        OutcomeUnknown; UsageError for a command that no replica could decode.
-        Cancellation: the commands may still take effect.
+        Errors: Refused("overload", "not-leader"), nothing took effect; OutcomeUnknown; UsageError
+        for a command that no replica could decode. Cancellation: it may still take effect.
         """
-        if self._waiting_commands + len(commands) > WAITING_COMMANDS_MAX:
+        if self._is_closed:
+            raise Refused("not-leader", "this voter has ended")
+        if self._waiting_commands >= WAITING_COMMANDS_MAX:
             self.refused += 1
             raise Refused("overload", "too many requests are waiting for the disk or the quorum")
-        waiter = _Waiter(commands, sum(checked_size(command) for command in commands))
-        if waiter.size_bytes > BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES:
-            raise Refused("too-large", "these commands do not fit into one log entry")
+        waiter = _Waiter(command, checked_size(command))
+        assert waiter.size_bytes <= BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES, "it was checked before"
         self._queue.append(waiter)
-        self._waiting_commands += len(commands)
+        self._waiting_commands += 1
         self._wake.set()
         try:
             with self._clock.move_on_at(deadline):
                 await waiter.done.wait()
         finally:
-            self._waiting_commands -= len(commands)
-        if waiter.results is not None:
+            self._waiting_commands -= 1
+        if waiter.result is not None:
             self.committed += 1
-            return waiter.results
+            return waiter.result
         if waiter.refused or self._withdraw(waiter):
             self.refused += 1
             raise Refused("not-leader", "this node does not lead")
@@ -106,15 +107,15 @@ class Proposals:
 
     def applied(self, batch: Batch, results: tuple[Result, ...]) -> bool:
         """A batch was applied here. True if anybody here waited for it."""
-        if batch.origin != self._origin:
+        if batch.origin != self.origin:
             return False
-        waiters = self._proposed.pop(batch.number, [])
-        start = 0
-        for waiter in waiters:
-            waiter.results = results[start : start + len(waiter.commands)]
-            start += len(waiter.commands)
+        waiters = self._proposed.pop(batch.number, None)
+        if waiters is None:
+            return False
+        for waiter, result in zip(waiters, results, strict=True):
+            waiter.result = result
             waiter.done.set()
-        return bool(waiters)
+        return True
 
     def leadership_lost(self) -> None:
         """Who waits for a batch of ours need not wait any longer: its outcome is unknown, and a
@@ -124,6 +125,13 @@ class Proposals:
                 waiter.done.set()
         self._proposed.clear()
 
+    def close(self) -> None:
+        """The voter has ended: nobody need wait any longer, and nothing more is proposed."""
+        self._is_closed = True
+        self.leadership_lost()
+        while self._queue:
+            self._refuse(self._queue.popleft())
+
     def _propose_batch(self) -> None:
         waiters = [self._queue.popleft()]
         size = BATCH_OVERHEAD_BYTES + waiters[0].size_bytes
@@ -131,13 +139,17 @@ class Proposals:
             waiters.append(self._queue.popleft())
             size += waiters[-1].size_bytes
         self._number += 1
-        commands = tuple(command for waiter in waiters for command in waiter.commands)
+        commands = tuple(waiter.command for waiter in waiters)
         self._proposed[self._number] = waiters
-        data = encode(Batch(BATCH_FORMAT, self._origin, self._number, commands))
+        data = encode(Batch(BATCH_FORMAT, self.origin, self._number, commands))
         if not self._propose(data):
             for waiter in self._proposed.pop(self._number, []):
-                waiter.refused = True
-                waiter.done.set()
+                self._refuse(waiter)
+
+    @staticmethod
+    def _refuse(waiter: _Waiter) -> None:
+        waiter.refused = True
+        waiter.done.set()
 
     def _withdraw(self, waiter: _Waiter) -> bool:
         """True if it had not been proposed yet."""

@@ -8,20 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from muster.agents.consistency.links import VoterLinks
 from muster.agents.consistency.proposals import Proposals
 from muster.agents.consistency.raft.core import Propose, RaftCore
-from muster.agents.consistency.replica import (
-    KEEP_BYTES,
-    KEEP_ENTRIES,
-    SNAPSHOT_EVERY_BYTES,
-    SNAPSHOT_EVERY_ENTRIES,
-    Replica,
-)
+from muster.agents.consistency.replica import Replica, SnapshotPolicy
 from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapshot
 from muster.driver import Driver, Recorder
 from muster.storage.journal import Journal, open_journal
@@ -29,7 +23,13 @@ from muster.storage.snapshots import SnapshotStore, verified_slices
 from muster_protocol.consistency.commands import Batch, Command, Result
 from muster_protocol.consistency.registry import Registry
 from muster_protocol.effects import Effect, Notify
-from muster_protocol.errors import LocalError, RemoteError, SafetyViolation, StorageCorrupt
+from muster_protocol.errors import (
+    LocalError,
+    RemoteError,
+    SafetyViolation,
+    StorageCorrupt,
+    first_of,
+)
 from muster_protocol.raftguard.events import (
     Claim,
     ClaimKind,
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from muster.net.peers import PeerConnection, PeerStreams
     from muster.storage.superblock import Superblock
     from muster.world import World
+
+SNAPSHOTS: Final = SnapshotPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +176,32 @@ class Voter:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._commit_loop)
-                nursery.start_soon(self.proposals.run)
-                nursery.start_soon(self.links.run)
-                await nursery.start(self._driver.run)
-                task_status.started()
+                try:
+                    nursery.start_soon(self._commit_loop)
+                    nursery.start_soon(self.proposals.run)
+                    nursery.start_soon(self.links.run)
+                    await nursery.start(self._driver.run)
+                    task_status.started()
+                    await trio.sleep_forever()
+                finally:
+                    self._end()  # while the nursery still takes, but cancels, what is started
         finally:
-            self._nursery = None
             self.journal.close()
 
-    async def submit(self, commands: tuple[Command, ...], *, deadline: float) -> tuple[Result, ...]:
-        """Commit commands here. Errors: Refused("not-leader", "overload"), OutcomeUnknown."""
-        return await self.proposals.submit(commands, deadline=deadline)
+    def _end(self) -> None:
+        self._nursery = None
+        self._driver.close()
+        self.proposals.close()
+
+    @property
+    def is_running(self) -> bool:
+        """False before `run`, and from the moment that anything in it failed: what the core then
+        says is no longer true."""
+        return self._nursery is not None and not self._driver.is_closed
+
+    async def submit(self, command: Command, *, deadline: float) -> Result:
+        """Commit a command here. Errors: Refused("not-leader", "overload"), OutcomeUnknown."""
+        return await self.proposals.submit(command, deadline=deadline)
 
     async def serve_raft(self, connection: PeerConnection) -> None:
         """A voter dialled. Errors: RemoteError."""
@@ -210,7 +226,7 @@ class Voter:
             try:
                 await serve(connection)
             except* RemoteError as group:
-                refused.append(RemoteError("voter-stream", str(group.exceptions[0])))
+                refused.append(RemoteError("voter-stream", str(first_of(group))))
             except* (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the other side went away
             finally:
@@ -265,15 +281,14 @@ class Voter:
         self._refused = None
         if self.core.role is not Role.LEADER:
             return False
-        self._driver.complete(Propose(data))
-        return self._refused is None
+        return self._driver.complete(Propose(data)) and self._refused is None
 
     def _on_applied(self, batch: Batch, results: tuple[Result, ...], index: int) -> None:
         if self.proposals.applied(batch, results):
             self._around.trace.claim(Claim(ClaimKind.REPLY, self.core.term, index))
-        is_long = index - self._snapshot_index > SNAPSHOT_EVERY_ENTRIES
-        is_large = self.journal.log_bytes > SNAPSHOT_EVERY_BYTES
-        if (is_long or is_large) and not self._snapshot_under_way:
+        entries, log_bytes = index - self._snapshot_index, self.journal.log_bytes
+        is_due = SNAPSHOTS.is_due(entries=entries, log_bytes=log_bytes)
+        if is_due and not self._snapshot_under_way:
             assert self._nursery is not None
             self._snapshot_under_way = True
             self._nursery.start_soon(self._take_snapshot)
@@ -309,7 +324,9 @@ class Voter:
         self.snapshots_taken += 1
 
     async def _forget_covered(self, manifest: Manifest) -> None:
-        removable = self.journal.trim(manifest, keep_entries=KEEP_ENTRIES, keep_bytes=KEEP_BYTES)
+        removable = self.journal.trim(
+            manifest, keep_entries=SNAPSHOTS.keep_entries, keep_bytes=SNAPSHOTS.keep_bytes
+        )
         files = self._around.world.files
 
         def remove() -> None:
@@ -342,6 +359,8 @@ class Voter:
             lambda: Registry.restore(verified_slices(manifest, data)), kind="snapshot"
         )
         await self._offload.run(lambda: self._store.install(manifest, data), kind="snapshot")
+        if self._driver.is_closed:
+            return  # what is on the disk is found by the next start
         if manifest.last.index <= self.core.applied_index:
             raise RemoteError("snapshot", "overtaken by the log")
         self.replica.replace(registry, manifest.last.index)

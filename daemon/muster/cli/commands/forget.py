@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from muster.cli.parser import Parser
 
 EXAMPLES = """
-muster forget web3         # failed or left; one that is alive comes back by itself
+muster forget web3         # failed or stopped, and gone for good: it is then shown as left
 """
 
 

@@ -11,9 +11,10 @@ import trio
 
 from muster.client.aio import connect
 from muster.client.blocking import Client
-from muster.client.errors import BadRequest, NotFound, Unknown, Unsupported
+from muster.client.errors import BadRequest, Failed, NotFound, Unknown, Unsupported
 from muster.clock import TrioClock
 from muster.control import Caller, ControlServer, greeting
+from muster_protocol.effects import Notify
 from muster_protocol.errors import OutcomeUnknown, Refused
 from muster_protocol.session.methods import SignalItem, TailParams
 from testkit.fake_daemon import a_kv_result, a_status
@@ -32,6 +33,7 @@ class _Store:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
+        self.notices: list[Notify] = []
 
     async def put(self, params: Any, _caller: Caller) -> Any:
         self.asked.append((params.session, params.request))
@@ -42,6 +44,10 @@ class _Store:
 
 async def _leave(_params: Any, _caller: Caller) -> Any:
     raise OutcomeUnknown("who knows")
+
+
+async def _raft(_params: Any, _caller: Caller) -> Any:
+    raise IndexError("a bug")
 
 
 async def _tail(params: TailParams, _caller: Caller) -> AsyncGenerator[SignalItem]:
@@ -66,10 +72,16 @@ async def served(tmp_path: Path, nursery: trio.Nursery) -> tuple[str, _Store]:
         path=path,
         group="",
         clock=TrioClock(),
-        handlers={"status": _status, "kv.get": _get, "kv.put": store.put, "leave": _leave},
+        handlers={
+            "status": _status,
+            "kv.get": _get,
+            "kv.put": store.put,
+            "leave": _leave,
+            "raft": _raft,
+        },
         stream_handlers={"signals.tail": _tail},
         greeting=lambda: greeting(node="a" * 32, name="web1", build="0.1.0", revision=12),
-        notify=lambda _notice: None,
+        notify=store.notices.append,
     )
     await nursery.start(server.run)
     return str(path), store
@@ -108,6 +120,19 @@ async def test_the_blocking_client_and_the_control_server_agree(served: tuple[st
 
     await trio.to_thread.run_sync(ask)
     assert store.asked[0] == store.asked[1]
+
+
+async def test_a_bug_in_one_request_is_told_and_costs_the_daemon_nothing(
+    served: tuple[str, _Store],
+) -> None:
+    path, store = served
+    async with connect(path) as cluster:
+        with pytest.raises(Failed, match="internal error"):
+            await cluster.call("raft")
+        assert await cluster.call("status") == a_status()
+    (notice,) = store.notices
+    assert (notice.event, notice.fields["method"]) == ("control.request.failed", "raft")
+    assert "IndexError: a bug" in notice.fields["traceback"][-1]
 
 
 async def test_a_method_that_the_daemon_does_not_have_is_unsupported(tmp_path: Path) -> None:

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
-from muster.agents.consistency.forwarding import ForwardServer, _Channel
+from muster.agents.consistency.forwarding import (
+    SERVED_AT_ONCE_MAX,
+    UNREAD_S,
+    Forwarder,
+    ForwardServer,
+    Submit,
+    _Channel,
+)
 from muster.clock import TrioClock
 from muster.net.frames import FrameStream
-from muster_protocol.consistency.forward import AskConfiguration, Committed, Forward, decode_forward
-from muster_protocol.errors import RemoteError
+from muster_protocol.consistency.commands import Command, Done, NotFound, Put, Result
+from muster_protocol.consistency.forward import (
+    AskConfiguration,
+    Committed,
+    Declined,
+    Forward,
+    ForwardMessage,
+    NotLeader,
+    Unknown,
+    decode_forward,
+)
+from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError, UsageError
+from muster_protocol.types import Address, NodeId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import Configuration
 
@@ -35,48 +54,90 @@ class Requests:
         self.sent.append(data)
 
 
-async def serve(connection: Requests) -> None:
-    async def submit(commands: Any, *, deadline: float) -> tuple[()]:
-        await trio.sleep(0.1)
-        return ()
+COMMAND = Command("a" * 32, 1, 0, 0.0, Put("k", b"v"))
+RESULT = NotFound(7)
 
+
+async def commits(command: Command, *, deadline: float) -> Result:
+    await trio.sleep(0.1)
+    return RESULT
+
+
+async def serve(connection: Requests, submit: Submit = commits) -> None:
     server = ForwardServer(
         clock=TrioClock(), configuration=Configuration(()), leader=lambda: None, submit=submit
     )
-    await server.serve(connection)  # type: ignore[arg-type]
+    await server.serve(connection)  # type: ignore[arg-type]  # as much of one as is used
 
 
-@pytest.mark.parametrize(
-    "frames",
-    [
-        (Forward(1, math.nan, ()),),
-        (Forward(1, math.inf, ()),),
-    ],
-    ids=["nan", "endless"],
-)
-async def test_a_hostile_request_ends_its_stream_as_the_senders_fault(
-    autojump_clock: object, frames: tuple[Forward, ...]
+@pytest.mark.parametrize("within_s", [math.nan, math.inf])
+async def test_a_request_without_an_end_is_the_senders_fault(
+    autojump_clock: object, within_s: float
 ) -> None:
     with trio.fail_after(10), pytest.RaisesGroup(RemoteError, flatten_subgroups=True):
-        await serve(Requests(*map(encode, frames)))
+        await serve(Requests(encode(Forward(1, within_s, COMMAND))))
 
 
 async def test_requests_of_one_number_are_each_answered(autojump_clock: object) -> None:
-    request = encode(Forward(1, 1.0, ()))
+    request = encode(Forward(1, 1.0, COMMAND))
     connection = Requests(request, request)
     with trio.move_on_after(10):
         await serve(connection)
-    assert [decode_forward(reply) for reply in connection.sent] == [Committed(1, ())] * 2
+    assert [decode_forward(reply) for reply in connection.sent] == [Committed(1, RESULT)] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "reply"),
+    [
+        (Refused("not-leader", "no"), NotLeader(1, "")),
+        (Refused("overload", "busy"), Declined(1, "overload", "busy")),
+        (UsageError("odd"), Declined(1, "usage", "odd")),
+        (OutcomeUnknown("?"), Unknown(1)),
+    ],
+    ids=["not-leader", "overload", "usage", "unknown"],
+)
+async def test_why_a_request_failed_is_answered(
+    autojump_clock: object, error: Exception, reply: ForwardMessage
+) -> None:
+    async def fails(command: Command, *, deadline: float) -> Result:
+        raise error
+
+    connection = Requests(encode(Forward(1, 1.0, COMMAND)))
+    with trio.move_on_after(10):
+        await serve(connection, fails)
+    assert [decode_forward(sent) for sent in connection.sent] == [reply]
+
+
+async def test_who_does_not_read_its_replies_is_served_no_more(autojump_clock: object) -> None:
+    class NeverRead(Requests):
+        taken = 0
+
+        async def receive(self) -> bytes:
+            await trio.lowlevel.checkpoint()
+            self.taken += 1
+            return encode(Forward(self.taken, 1.0, COMMAND))
+
+        async def send(self, data: bytes) -> None:
+            await trio.sleep_forever()
+
+    connection = NeverRead()
+    started = trio.current_time()
+    with pytest.RaisesGroup(RemoteError, flatten_subgroups=True):
+        await serve(connection)
+    assert connection.taken <= SERVED_AT_ONCE_MAX + 1
+    assert trio.current_time() - started < UNREAD_S + 1.0
 
 
 class StuckStream:
     """Takes no data while it is stuck."""
 
     is_stuck = True
+    sent = 0
 
     async def send_all(self, data: bytes) -> None:
         if self.is_stuck:
             await trio.sleep_forever()
+        self.sent += 1
 
     async def receive_some(self, bytes_max: int | None = None) -> bytes:
         await trio.sleep_forever()
@@ -90,6 +151,10 @@ class StuckConnection:
     def __init__(self) -> None:
         self.stream = StuckStream()
         self._frames = FrameStream(self.stream, bytes_max=1000)  # type: ignore[arg-type]
+
+    @property
+    def is_cut(self) -> bool:
+        return self._frames.is_cut
 
     async def send(self, data: bytes) -> None:
         await self._frames.send(data)
@@ -111,3 +176,91 @@ async def test_a_channel_with_half_a_frame_sent_is_not_used_again(autojump_clock
         connection.stream.is_stuck = False
         assert not channel.is_open
         nursery.cancel_scope.cancel()
+
+
+async def test_who_only_waited_to_send_leaves_the_channel_as_it_is(autojump_clock: object) -> None:
+    connection = StuckConnection()
+    channel = _Channel(connection)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.read)
+        nursery.start_soon(channel.call, AskConfiguration)  # it is sending
+        await trio.sleep(0.1)
+        with trio.move_on_after(0.1):
+            await channel.call(AskConfiguration)
+        assert channel.is_open
+        nursery.cancel_scope.cancel()
+
+
+class Line:
+    """A voter that answers every request with `make_reply(number)`; dialling takes `dial_s`."""
+
+    def __init__(self, make_reply: Callable[[int], ForwardMessage], *, dial_s: float = 0.0) -> None:
+        self._make_reply = make_reply
+        self._dial_s = dial_s
+        self._send, self._receive = trio.open_memory_channel[bytes](math.inf)
+        self.asked: list[ForwardMessage] = []
+        self.is_cut = False
+
+    async def dial(self, *_: object) -> Line:
+        await trio.sleep(self._dial_s)
+        return self
+
+    async def send(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(decode_forward(data))
+        self._send.send_nowait(encode(self._make_reply(self.asked[-1].number)))
+
+    async def receive(self) -> bytes:
+        return await self._receive.receive()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def forwarding_over(line: Line) -> AsyncIterator[Forwarder]:
+    forwarder = Forwarder(
+        me=NodeId("0" * 32),
+        streams=line,  # type: ignore[arg-type]
+        clock=TrioClock(),
+        leader=lambda: NodeId("1" * 32),
+        voters_in_reach=lambda: (),
+        address_of=lambda _: Address("127.0.0.1", 7411),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(forwarder.run)
+        await trio.lowlevel.checkpoint()
+        yield forwarder
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_committed_is_the_result(autojump_clock: object) -> None:
+    async with forwarding_over(Line(lambda number: Committed(number, RESULT))) as forwarder:
+        assert await forwarder.submit(COMMAND, deadline=trio.current_time() + 1) == RESULT
+
+
+async def test_a_time_out_before_the_request_was_sent_is_no_doubt(autojump_clock: object) -> None:
+    line = Line(lambda number: Committed(number, RESULT), dial_s=5.0)
+    async with forwarding_over(line) as forwarder:
+        assert await forwarder.submit(COMMAND, deadline=trio.current_time() + 0.5) is None
+    assert not line.asked
+
+
+async def test_what_is_declined_is_refused_with_its_reason(autojump_clock: object) -> None:
+    async with forwarding_over(Line(lambda n: Declined(n, "overload", "busy"))) as forwarder:
+        with pytest.raises(Refused, match="busy"):
+            await forwarder.submit(COMMAND, deadline=trio.current_time() + 1)
+
+
+async def test_a_result_that_does_not_fit_the_request_says_nothing(autojump_clock: object) -> None:
+    async with forwarding_over(Line(lambda n: Committed(n, Done(7)))) as forwarder:
+        with pytest.raises(OutcomeUnknown):
+            await forwarder.submit(COMMAND, deadline=trio.current_time() + 1)
+
+
+async def test_a_forwarder_that_has_ended_takes_nothing(autojump_clock: object) -> None:
+    line = Line(lambda number: Committed(number, RESULT))
+    async with forwarding_over(line) as forwarder:
+        pass
+    assert await forwarder.submit(COMMAND, deadline=trio.current_time() + 1) is None
+    assert not line.asked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from muster_protocol.consistency.commands import (
     Command,
     Conflict,
@@ -15,8 +17,10 @@ from muster_protocol.consistency.commands import (
     Put,
     Rejected,
     Result,
+    checked_size,
 )
 from muster_protocol.consistency.registry import SESSIONS_MAX, Registry
+from muster_protocol.errors import UsageError
 
 
 class Client:
@@ -206,3 +210,10 @@ def test_equal_histories_give_equal_digests() -> None:
     assert one.digest() == two.digest()
     Client(two, "2").do(Put("x", b"y"))
     assert one.digest() != two.digest()
+
+
+def test_a_command_that_no_replica_could_decode_is_not_proposed() -> None:
+    """Skipped by all, it would take along the commands that share its log entry."""
+    assert checked_size(Command("0" * 32, 1, 0, 1.0, Put("a", b"1"))) > 0
+    with pytest.raises(UsageError, match="does not hold"):
+        checked_size(Command("not hexadecimal", 1, 0, 1.0, Put("a", b"1")))

@@ -469,6 +469,8 @@ def test_a_newer_snapshot_is_fetched_once_and_acknowledged_when_installed() -> N
     fetch, _ = bench.hears(A, offer)
     assert fetch == FetchSnapshot(A, offer.manifest)
     assert [type(effect) for effect in bench.hears(A, offer)] == [SendFrame]
+    (step_up,) = bench.hears(A, Append(TERM + 1, 9, 9, 5, ()))
+    assert isinstance(step_up, Deliver)
     entries = Append(TERM, 9, 9, 5, (Entry(b"\x01", 10, 5),))
     assert [type(effect) for effect in bench.hears(A, entries)] == [SendFrame]
     bench.log.terms = {8: 5, 9: 5}
