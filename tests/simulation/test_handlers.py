@@ -13,7 +13,7 @@ from muster_protocol.consistency.commands import Command, Put
 from muster_protocol.errors import OutcomeForgotten, Refused, UsageError
 from muster_protocol.session import methods as m
 from muster_protocol.wire.membership import MemberState
-from testkit.node_cluster import SimNode, node_cluster
+from testkit.node_cluster import SimNode, node_cluster, registry_of
 
 ME = Caller(pid=1, uid=0, gid=0)
 SESSION = "5" * 32
@@ -34,7 +34,7 @@ async def test_only_a_member_that_is_gone_is_forgotten(autojump_clock: object) -
         with pytest.raises(Refused, match="n1 is alive"):
             await ask(one, "forget", node="n1")
         gone = three.me
-        await cluster.kill(three)
+        await cluster.crash(three)
         state = lambda: next(v.state for v in one.running.members() if v.id == gone)  # noqa: E731 (one line of meaning)
         await cluster.until(lambda: state() is MemberState.FAILED)
         await ask(one, "forget", node="n3")
@@ -80,7 +80,7 @@ async def test_a_change_that_is_no_longer_remembered_is_said_to_be_unknown(
         await cluster.start()
         leader = await cluster.founded()
         for node in cluster.nodes:
-            node.registry.sessions_max = 2
+            registry_of(node).sessions_max = 2
         one = {"key": "k", "value": b"1", "session": SESSION}
         first = await ask(leader, "kv.put", request=1, **one)
         assert not first.repeated
