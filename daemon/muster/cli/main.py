@@ -40,10 +40,11 @@ COMMANDS = {
     "config": "check and show settings",
     "bootstrap": "a founding that did not come about",
     "dev": "a cluster on this machine, to try and to learn",
+    "check-history": "is what clients saw of a store linearizable? (offline)",
     "completion": "completion for the shell",
     "version": "this program, and the daemon",
 }
-"""Word -> what it is; the module of that name in `muster.cli.commands` does it."""
+"""Word -> what it is; the module of that name (`-` is `_`) in `muster.cli.commands` does it."""
 
 EXAMPLES = """
 muster status                    # how is it, why, and what to do
@@ -54,7 +55,8 @@ muster signals tail 'cluster.node.*'
 
 _EXIT_CODES = (
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 daemon unreachable, 4 not quorate, 5 not found,\n"
-    "6 permission, 7 timed out, 8 conflict, 9 outcome unknown, 10 degraded (status --strict)."
+    "6 permission, 7 timed out, 8 conflict, 9 outcome unknown, 10 degraded (status --strict).\n"
+    "check-history has its own: see its --help."
 )
 
 
@@ -72,12 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: Sequence[str], terminal: Terminal, **surroundings: Any) -> int:
     """`main` with its surroundings as arguments (`environ` and `stdin`, as `Context`'s)."""
     context: Context | None = None
+    code_of = exit_of
     try:
         place = _command_place(argv)
         word = argv[place] if place < len(argv) else ""
         if word not in COMMANDS:
             return _without_command(word, terminal)
-        module = importlib.import_module(f"muster.cli.commands.{word}")
+        module = _command_module(word)
+        code_of = getattr(module, "exit_of", exit_of)
         args = _parse(word, module, [*argv[:place], *argv[place + 1 :]])
         context = Context(
             terminal=terminal,
@@ -96,7 +100,7 @@ def run(argv: Sequence[str], terminal: Terminal, **surroundings: Any) -> int:
         raise
     except (MusterError, OSError) as error:
         terminal.error(_message(error), getattr(error, "hint", ""))
-        return exit_of(error)
+        return code_of(error)
     finally:
         if context is not None:
             context.close()
@@ -108,11 +112,17 @@ def complete_parser() -> Parser:
     add_global_options(parser)
     words = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for word, summary in COMMANDS.items():
-        module = importlib.import_module(f"muster.cli.commands.{word}")
+        module = _command_module(word)
         command = words.add_parser(word, help=summary, summary=summary, prog=f"muster {word}")
         module.arguments(command)
         add_global_options(command)
     return parser
+
+
+def _command_module(word: str) -> Any:
+    """What does `word`: `arguments`, `run` and `EXAMPLES`, and an `exit_of` of its own where the
+    general exit codes mean something else."""
+    return importlib.import_module(f"muster.cli.commands.{word.replace('-', '_')}")
 
 
 def _command_place(argv: Sequence[str]) -> int:
@@ -160,7 +170,7 @@ def _without_command(word: str, terminal: Terminal) -> int:
 
 def _overview() -> str:
     examples = "\n".join(f"  {line}" for line in EXAMPLES.strip().splitlines())
-    commands = "\n".join(f"  {word:12}{summary}" for word, summary in COMMANDS.items())
+    commands = "\n".join(f"  {word:15}{summary}" for word, summary in COMMANDS.items())
     return (
         "Ask the muster daemon on this host.\n\n"
         f"Examples:\n{examples}\n\n"

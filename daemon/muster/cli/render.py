@@ -362,6 +362,34 @@ def config_check(result: Any) -> list[Block]:
     return [f"{result.path}: valid"]
 
 
+def history_verdict(result: Any) -> list[Block]:
+    """The verdict on one history; if it is wrong, the operations that show it, and why."""
+    styles = {"linearizable": "good", "not linearizable": "bad"}
+    head = f"{result.file}: {result.verdict} ({result.checked} operations)"
+    lines: list[Block] = [Styled(head, styles.get(result.verdict, "warn"))]
+    if result.operations:
+        rows = [
+            [
+                each.client,
+                each.operation,
+                each.result,
+                _instant(each.called),
+                _instant(each.returned),
+            ]
+            for each in result.operations
+        ]
+        headings = ["CLIENT", "OPERATION", "RESULT", "CALL", "RETURN"]
+        lines.append(Table(headings, rows, right=["CALL", "RETURN"]))
+    if not result.is_smallest:
+        lines.append("there was no time to find fewer operations that show it")
+    return [*lines, result.why] if result.why else lines
+
+
+def _instant(value: float | None) -> str:
+    """A moment of a history: a time, or the number of a line."""
+    return "never" if value is None else f"{value:.6f}".rstrip("0").rstrip(".")
+
+
 def keys(result: Any) -> list[Block]:
     """Key ids; the secrets themselves are never shown."""
     rows = [[key.id, "primary" if key.primary else ""] for key in result.keys]

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import muster.__main__ as daemon
+from muster.cli.commands.check_history import HistoryExit
 from muster.cli.exit import Exit
 from muster.config.load import Host, load_config
 from muster.config.schema import SECTIONS
@@ -70,10 +71,12 @@ def test_the_lan_configuration_listens_with_a_secret() -> None:
 
 
 def test_the_exit_codes_are_documented() -> None:
-    """A row each, of `muster` and of `musterd`."""
-    cli, _, of_daemon = (ROOT / "docs/exit-codes.md").read_text().partition("## `musterd`")
-    rows = {int(code) for code in re.findall(r"^\| (\d+) \|", cli, flags=re.MULTILINE)}
-    assert rows == {int(code) for code in Exit}
+    """A row each, of `muster`, of the command that has its own, and of `musterd`."""
+    text, _, of_daemon = (ROOT / "docs/exit-codes.md").read_text().partition("## `musterd`")
+    cli, _, of_histories = text.partition("## `muster check-history`")
+    for part, codes_of in ((cli, Exit), (of_histories, HistoryExit)):
+        rows = {int(code) for code in re.findall(r"^\| (\d+) \|", part, flags=re.MULTILINE)}
+        assert rows == {int(code) for code in codes_of}
     rows = {int(code) for code in re.findall(r"^\| (\d+) \|", of_daemon, flags=re.MULTILINE)}
     codes = {value for name, value in vars(daemon).items() if re.match(r"EXIT_[A-Z]+$", name)}
     assert rows == {code for code in codes if isinstance(code, int)}
