@@ -217,8 +217,9 @@ class VoterLinks:
 
     async def _watch(self, link: _Link) -> None:
         """Close a link over which nothing comes any more."""
-        while self._clock.now() - link.heard_at < SILENCE_S:
-            await self._clock.sleep_until(link.heard_at + SILENCE_S)
+        # One sum for both: with a difference here, rounding let it be early for ever.
+        while (silent_at := link.heard_at + SILENCE_S) > self._clock.now():
+            await self._clock.sleep_until(silent_at)
         link.scope.cancel()
 
     def _drop(self, peer: NodeId, link: _Link) -> None:
