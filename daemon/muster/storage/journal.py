@@ -23,7 +23,7 @@ the engine's own compaction is never used (D9, D10, D12).
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,6 +92,19 @@ class _Segment:
 
 
 @dataclass(slots=True)
+class _Commit:
+    """What is on its way to the disk."""
+
+    lsn: int
+    last_index: int
+    """Up to which it makes entries durable: less, if they are truncated meanwhile."""
+
+    segment: _Segment
+    size: int
+    highest_index: int
+
+
+@dataclass(slots=True)
 class _Recovered:
     """The state while segments are replayed."""
 
@@ -136,7 +149,7 @@ class Journal:
         self._commit_index = manifest.last.index if manifest else 1
         self._lsn = self._durable_lsn = self._meta_lsn = recovered.records
         self._durable_index = self.last_index if self._entries else 0
-        self._committing_index: int | None = None
+        self._committing: _Commit | None = None
         self._buffer = bytearray()
         self._buffer_highest = 0
         self._handle: AppendFile | None = None
@@ -162,8 +175,8 @@ class Journal:
         self.log_bytes -= sum(len(entry[0]) for entry in self._entries[position:])
         del self._entries[position:]
         self._durable_index = min(self._durable_index, index - 1)
-        if self._committing_index is not None:
-            self._committing_index = min(self._committing_index, index - 1)
+        if self._committing is not None:
+            self._committing.last_index = min(self._committing.last_index, index - 1)
         self._append_record(TRUNCATE, _INDEX.pack(index))
 
     def deleteEntriesTo(self, position: int) -> None:  # noqa: N802 (as above)
@@ -268,28 +281,42 @@ class Journal:
 
         Errors: StorageError, and again at every later call: a failed sync is final.
         """
+        work = self.begin_commit()
+        if work is None:
+            return
+        try:
+            await offload.run(work, kind="fsync")
+        except StorageError as failure:
+            self._failure = failure
+            raise
+        self.end_commit()
+
+    def begin_commit(self) -> Callable[[], None] | None:
+        """Take everything up to now: the work that writes and syncs it, for another thread to do,
+        or None if there is nothing. `end_commit` follows when it is done; what is appended in
+        between belongs to the next commit. Errors: StorageError, as `commit`."""
         if self._failure is not None:
             raise self._failure
         if not self._buffer:
-            return
-        assert self._committing_index is None, "commits must not overlap"
+            return None
+        assert self._committing is None, "commits must not overlap"
         data, self._buffer = bytes(self._buffer), bytearray()
-        lsn, self._committing_index = self._lsn, self.last_index
         highest, self._buffer_highest = self._buffer_highest, 0
         if not self._segments or self._segments[-1].size + len(data) > SEGMENT_BYTES_MAX:
             self._sequence += 1
             self._segments.append(_Segment(segment_name(self._sequence)))
             data = self._header_record() + data
         segment = self._segments[-1]
-        try:
-            await offload.run(lambda: self._write(segment, data), kind="fsync")
-        except StorageError as failure:
-            self._failure = failure
-            raise
-        segment.size += len(data)
-        segment.highest_index = max(segment.highest_index, highest)
-        self._durable_lsn = lsn
-        self._durable_index, self._committing_index = self._committing_index, None
+        self._committing = _Commit(self._lsn, self.last_index, segment, len(data), highest)
+        return lambda: self._write(segment, data)
+
+    def end_commit(self) -> None:
+        """What `begin_commit` took is on the disk."""
+        commit, self._committing = self._committing, None
+        assert commit is not None, "no commit has begun"
+        commit.segment.size += commit.size
+        commit.segment.highest_index = max(commit.segment.highest_index, commit.highest_index)
+        self._durable_lsn, self._durable_index = commit.lsn, commit.last_index
         self.commits += 1
 
     def _write(self, segment: _Segment, data: bytes) -> None:
@@ -339,8 +366,8 @@ class Journal:
         self.configuration = manifest.configuration
         self._commit_index = manifest.last.index
         self._durable_index = 0
-        if self._committing_index is not None:
-            self._committing_index = 0
+        if self._committing is not None:
+            self._committing.last_index = 0
         self._buffer_highest = max(self._buffer_highest, manifest.last.index)
         self._append_record(RESET, encode(_Reset(manifest.previous, manifest.last)))
 
