@@ -1,6 +1,6 @@
 """Raft cores under crashes, power cuts and cuts: nothing acknowledged is lost, logs agree.
 
-`RaftCluster` runs the production guard, engine and journal on an event heap. In every run the
+`RaftVoters` runs the production guard, engine and journal on an event heap. In every run the
 safety phase hurts at random; then everything is healed and the cluster must agree again.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from muster.sim.machines.raft import RaftVoters, SimVoter
 from muster_protocol.raftguard.events import (
     FrameReceived,
     Role,
@@ -17,7 +18,6 @@ from muster_protocol.raftguard.events import (
 from muster_protocol.types import NodeId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import Append, Entry
-from testkit.raft_cluster import Node, RaftCluster
 
 SEEDS = range(25)
 
@@ -26,7 +26,7 @@ def command(text: str) -> bytes:
     return encode(["test", text])
 
 
-def steady(cluster: RaftCluster) -> Node:
+def steady(cluster: RaftVoters) -> SimVoter:
     """Run until there is a leader that all follow."""
     assert cluster.run_until(cluster.now + 20.0, lambda: agreed_leader(cluster) is not None)
     leader = agreed_leader(cluster)
@@ -34,7 +34,7 @@ def steady(cluster: RaftCluster) -> Node:
     return leader
 
 
-def agreed_leader(cluster: RaftCluster) -> Node | None:
+def agreed_leader(cluster: RaftVoters) -> SimVoter | None:
     leaders = [n for n in cluster.live() if n.core.role is Role.LEADER]
     if len(leaders) != 1:
         return None
@@ -42,7 +42,7 @@ def agreed_leader(cluster: RaftCluster) -> Node | None:
     return leaders[0] if followed else None
 
 
-def assert_logs_agree(cluster: RaftCluster) -> None:
+def assert_logs_agree(cluster: RaftVoters) -> None:
     """What is applied at an index is the same everywhere, at any time, in any life."""
     applied: dict[int, bytes] = {}
     for node in cluster.nodes.values():
@@ -50,7 +50,7 @@ def assert_logs_agree(cluster: RaftCluster) -> None:
             assert applied.setdefault(index, data) == data, f"index {index} differs"
 
 
-def assert_nothing_lost(cluster: RaftCluster) -> None:
+def assert_nothing_lost(cluster: RaftVoters) -> None:
     """Every acknowledged command is applied at its index on every node."""
     for node in cluster.live():
         applied = dict(node.applied)
@@ -58,7 +58,7 @@ def assert_nothing_lost(cluster: RaftCluster) -> None:
             assert applied.get(index) == data, f"{data!r} at {index} is lost on {node.id[-2:]}"
 
 
-def settle(cluster: RaftCluster) -> None:
+def settle(cluster: RaftVoters) -> None:
     """Heal everything and demand liveness."""
     for node_id in cluster.ids:
         cluster.restart(node_id)
@@ -78,7 +78,7 @@ def settle(cluster: RaftCluster) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("voters", [3, 5])
 def test_crashes_power_cuts_and_cuts_lose_nothing_acknowledged(voters: int, seed: int) -> None:
-    cluster = RaftCluster(voters, seed=seed)
+    cluster = RaftVoters(voters, seed=seed)
     rng = cluster.rng
     count = 0
 
@@ -112,7 +112,7 @@ def test_crashes_power_cuts_and_cuts_lose_nothing_acknowledged(voters: int, seed
     for second in range(1, 16):
         cluster.run_until(float(second))
         assert_logs_agree(cluster)
-    cluster.stop_timers(client, fault)
+    cluster.drop(client, fault)
     settle(cluster)
     assert_logs_agree(cluster)
     assert_nothing_lost(cluster)
@@ -121,7 +121,7 @@ def test_crashes_power_cuts_and_cuts_lose_nothing_acknowledged(voters: int, seed
 
 def test_d24_a_node_that_was_cut_off_does_not_raise_the_term_or_depose_the_leader() -> None:
     """Stock: a rejoining node with a higher term forces an election."""
-    cluster = RaftCluster(3, seed=1)
+    cluster = RaftVoters(3, seed=1)
     leader = steady(cluster)
     term = leader.core.term
     away = next(n for n in cluster.ids if n != leader.id)
@@ -134,14 +134,14 @@ def test_d24_a_node_that_was_cut_off_does_not_raise_the_term_or_depose_the_leade
 
 
 def test_d25_a_leader_that_lost_its_majority_steps_down_within_two_seconds() -> None:
-    cluster = RaftCluster(3, seed=2)
+    cluster = RaftVoters(3, seed=2)
     leader = steady(cluster)
     cluster.isolate(leader.id)
     assert cluster.run_until(cluster.now + 2.0, lambda: leader.core.role is Role.FOLLOWER)
 
 
 def test_a_stopped_stream_makes_the_others_elect_at_once() -> None:
-    cluster = RaftCluster(3, seed=3)
+    cluster = RaftVoters(3, seed=3)
     leader = steady(cluster)
     cluster.crash(leader.id)
     started = cluster.now
@@ -151,7 +151,7 @@ def test_a_stopped_stream_makes_the_others_elect_at_once() -> None:
 
 def test_d28_a_long_divergent_tail_is_replaced_quickly() -> None:
     """Stock goes back one entry a heartbeat: 200 of them take 50 s."""
-    cluster = RaftCluster(3, seed=4)
+    cluster = RaftVoters(3, seed=4)
     leader = steady(cluster)
     cluster.isolate(leader.id)
     for number in range(200):
@@ -163,7 +163,7 @@ def test_d28_a_long_divergent_tail_is_replaced_quickly() -> None:
 
 
 def test_a_single_voter_acknowledges_nothing_before_its_sync() -> None:
-    cluster = RaftCluster(1, seed=5, sync_s_max=0.5)
+    cluster = RaftVoters(1, seed=5, sync_s_max=0.5)
     leader = steady(cluster)
     cluster.propose(leader, command("x"))
     assert not leader.applied or leader.journal.durable_index >= leader.applied[-1][0]
@@ -172,7 +172,7 @@ def test_a_single_voter_acknowledges_nothing_before_its_sync() -> None:
 
 
 def test_leadership_is_handed_over_without_waiting_for_a_time_out() -> None:
-    cluster = RaftCluster(3, seed=6)
+    cluster = RaftVoters(3, seed=6)
     leader = steady(cluster)
     started = cluster.now
     cluster.step(leader, TransferLeadership())
@@ -185,7 +185,7 @@ def test_leadership_is_handed_over_without_waiting_for_a_time_out() -> None:
 
 
 def test_a_voter_whose_identity_is_doubtful_says_nothing_more() -> None:
-    cluster = RaftCluster(3, seed=7)
+    cluster = RaftVoters(3, seed=7)
     leader = steady(cluster)
     cluster.step(leader, SuspendVoting("alive elsewhere"))
     assert cluster.run_until(
@@ -198,7 +198,7 @@ def test_a_voter_whose_identity_is_doubtful_says_nothing_more() -> None:
 
 
 def test_a_proposal_to_a_follower_is_refused_and_not_forwarded() -> None:
-    cluster = RaftCluster(3, seed=8)
+    cluster = RaftVoters(3, seed=8)
     leader = steady(cluster)
     follower = next(n for n in cluster.live() if n is not leader)
     cluster.propose(follower, command("x"))
@@ -206,7 +206,7 @@ def test_a_proposal_to_a_follower_is_refused_and_not_forwarded() -> None:
 
 
 def test_only_members_with_the_right_identity_count() -> None:
-    cluster = RaftCluster(3, seed=9)
+    cluster = RaftVoters(3, seed=9)
     stranger = NodeId("f" * 32)
     leader = steady(cluster)
     assert stranger not in leader.core.guard.connected()
@@ -214,7 +214,7 @@ def test_only_members_with_the_right_identity_count() -> None:
 
 
 def test_a_cut_off_leader_steps_down_although_its_streams_stay_and_writes_come() -> None:
-    cluster = RaftCluster(3, seed=2)
+    cluster = RaftVoters(3, seed=2)
     leader = steady(cluster)
     cluster.propose(leader, command("before"))
     cluster.run_until(cluster.now + 1)
@@ -233,7 +233,7 @@ def test_a_cut_off_leader_steps_down_although_its_streams_stay_and_writes_come()
 
 @pytest.mark.parametrize("data", [b"\x00\xc1", b"\x03\x05"], ids=["no command", "version"])
 def test_an_entry_that_is_no_command_is_dropped_and_counted(data: bytes) -> None:
-    cluster = RaftCluster(3, seed=3)
+    cluster = RaftVoters(3, seed=3)
     leader = steady(cluster)
     follower = next(node for node in cluster.live() if node is not leader)
     last, term = follower.journal.last_index, leader.core.term

@@ -1,58 +1,53 @@
-"""A cluster of Raft cores on an event heap: virtual time, real journals, seeded faults.
+"""Raft voters on an event heap: the production guard, engine and journal on simulated disks.
 
-No trio run, no sockets: frames are values with a delay, a group commit is an event with a delay,
-and `Files` is whatever the test gives (the simulator's disk loses what was not synced). Every
-decision comes from one seed.
+Frames are values with a delay; they keep their order within a connection, as on the real streams,
+unless a run asks for worse. A group commit is an event with a duration: what it took when it began
+is durable when it ends, and lost if the power goes before. Every decision comes from one seed.
+
+The checkers of Raft's safety look at every step: who leads, and each entry as it is applied.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-import trio
+from typing import Any, Final
 
 from muster.agents.consistency.raft.core import Propose, RaftCore
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
+from muster.sim.checkers.raft import CommittedPrefixes, ElectionSafety
+from muster.sim.checkers.violated import Violated
 from muster.sim.disk import SimDisk
+from muster.sim.machines.heap import EventHeap
 from muster.storage.journal import Journal, create_journal, open_journal
 from muster.storage.superblock import Superblock
 from muster_protocol.effects import DeadlineReached, Effect, Notify
 from muster_protocol.raftguard.events import (
     Claim,
+    ClaimKind,
     FrameReceived,
     LogDurable,
     PeerDown,
     PeerUp,
     ProposalRefused,
     Role,
+    SafetyViolated,
     SendFrame,
 )
 from muster_protocol.types import NodeId
 from muster_protocol.wire.raft import Configuration, Voter
 
-CLUSTER = "c" * 32
-GENERATION = "0" * 16
+CLUSTER: Final = "c" * 32
+GENERATION: Final = "0" * 16
+
+STRAGGLER_S: Final = 4.0
+"""Two or three campaigns: what was said in one term arrives in another."""
 
 
-class InlineOffload:
-    """Runs the work at once: the heap decides when."""
-
-    async def run(self, work: Callable[[], Any], *, kind: str) -> Any:
-        return work()
-
-
-def commit_now(journal: Journal) -> None:
-    """A group commit without a trio run of the caller's own."""
-    trio.run(journal.commit, InlineOffload())
-
-
-@dataclass
-class Node:
+@dataclass(eq=False)
+class SimVoter:
     """One voter: its disk outlives its core."""
 
     id: NodeId
@@ -67,63 +62,63 @@ class Node:
     notes: list[Notify] = field(default_factory=list)
 
 
-class RaftCluster:
-    """`n` voters. Drive it with `run_until`; hurt it with `crash`, `isolate`, `heal`."""
+class RaftVoters(EventHeap):
+    """`n` voters. Drive them with `run_until`; hurt them with `crash`, `isolate`, `heal`."""
 
-    def __init__(self, n: int, *, seed: int, sync_s_max: float = 0.02) -> None:
+    def __init__(
+        self,
+        n: int,
+        *,
+        seed: int,
+        sync_s_max: float = 0.02,
+        frame_s: tuple[float, float] = (0.0002, 0.003),
+        is_fifo: bool = False,
+        repeated: float = 0.0,
+        straggling: float = 0.0,
+    ) -> None:
+        """`frame_s`: least and longest delay of a frame. Without `is_fifo`, frames of a connection
+        overtake each other, and with a chance of `repeated` they come twice, of `straggling` up to
+        `STRAGGLER_S` late: the real streams never let them, but the guard's rules (D2, D3, D4) must
+        not depend on that."""
+        super().__init__()
         self.rng = random.Random(seed)
-        self.now = 0.0
         self.sync_s_max = sync_s_max
+        self.frame_s = frame_s
+        self.is_fifo = is_fifo
+        self.repeated = repeated
+        self.straggling = straggling
+        self.elections = ElectionSafety()
+        self.prefixes = CommittedPrefixes()
         self.ids = [NodeId(f"{i + 1:032x}") for i in range(n)]
         self.configuration = Configuration(tuple(Voter(i, GENERATION) for i in self.ids))
-        self.nodes: dict[NodeId, Node] = {}
+        self.nodes: dict[NodeId, SimVoter] = {}
         self.cut: dict[tuple[NodeId, NodeId], None] = {}
         self.acknowledged: dict[bytes, int] = {}
         self.refused = 0
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._order = itertools.count()
+        self._last_arrival: dict[tuple[NodeId, NodeId], float] = {}
         self._epochs = itertools.count(1)
         for node_id in self.ids:
             self._boot(node_id)
 
-    # --- time -------------------------------------------------------------------------------
-
-    def at(self, delay_s: float, action: Callable[..., None], *args: Any) -> None:
-        heapq.heappush(self._heap, (self.now + delay_s, next(self._order), action, args))
-
-    def run_until(self, instant: float, condition: Callable[[], bool] | None = None) -> bool:
-        """Run to `instant`, or until `condition`; says whether it came true."""
-        while self._heap and self._heap[0][0] <= instant:
-            if condition is not None and condition():
-                return True
-            self.now, _, action, args = heapq.heappop(self._heap)
-            action(*args)
-        self.now = instant
-        return condition is not None and condition()
-
-    def stop_timers(self, *actions: Callable[..., None]) -> None:
-        """These actions are not done any more."""
-        kept = [item for item in self._heap if item[2] not in actions]
-        self._heap = kept
-        heapq.heapify(self._heap)
-
     # --- nodes ------------------------------------------------------------------------------
 
-    def leaders(self) -> list[Node]:
+    def leaders(self) -> list[SimVoter]:
         return [n for n in self.nodes.values() if n.up and n.core.role is Role.LEADER]
 
-    def live(self) -> list[Node]:
+    def live(self) -> list[SimVoter]:
         return [n for n in self.nodes.values() if n.up]
 
-    def propose(self, node: Node, data: bytes) -> None:
+    def propose(self, node: SimVoter, data: bytes) -> None:
         self.step(node, Propose(data))
 
-    def step(self, node: Node, event: Any) -> None:
+    def step(self, node: SimVoter, event: Any) -> None:
         for effect in node.core.handle(event, now=self.now):
             self._perform(node, effect)
         if node.journal.is_dirty and not node.committing:
             node.committing = True
-            self.at(self.rng.uniform(0.0005, self.sync_s_max), self._commit, node, node.life)
+            work = node.journal.begin_commit()
+            delay_s = self.rng.uniform(0.0005, self.sync_s_max)
+            self.at(delay_s, self._commit, node, node.life, work)
         self._arm(node)
 
     def crash(self, node_id: NodeId, *, lose_unsynced: bool = True) -> None:
@@ -164,12 +159,13 @@ class RaftCluster:
             journal, _ = open_journal(files, block, None)
         else:
             journal = create_journal(files, block, self.configuration, FIRST_ENTRY)
-            commit_now(journal)
+            _commit_now(journal)
         applied: list[tuple[int, bytes]] = []
 
         def apply(data: bytes, index: int) -> None:
             applied.append((index, data))
-            self.acknowledged_if_leading(node_id, data, index)
+            self.prefixes.committed(_name(node_id), index, journal.entry_at(index).term, data)
+            self._acknowledged_if_leading(node_id, data, index)
 
         core = RaftCore(
             me=node_id,
@@ -180,13 +176,13 @@ class RaftCluster:
             apply=apply,
         )
         life = old.life + 1 if old else 0
-        self.nodes[node_id] = Node(node_id, disk, core, journal, life=life, applied=applied)
+        self.nodes[node_id] = SimVoter(node_id, disk, core, journal, life=life, applied=applied)
         for other in self.ids:
             if other in self.nodes and other != node_id:
                 self._connect(node_id, other)
         self._arm(self.nodes[node_id])
 
-    def acknowledged_if_leading(self, node_id: NodeId, data: bytes, index: int) -> None:
+    def _acknowledged_if_leading(self, node_id: NodeId, data: bytes, index: int) -> None:
         """A leader that applies a batch would answer its client now."""
         node = self.nodes.get(node_id)
         if node is not None and node.core.role is Role.LEADER:
@@ -210,33 +206,38 @@ class RaftCluster:
             if self.nodes[here].up:
                 self.step(self.nodes[here], PeerDown(there, epoch))
 
-    def _commit(self, node: Node, life: int) -> None:
+    def _commit(self, node: SimVoter, life: int, work: Callable[[], None]) -> None:
         if node.up and self.nodes[node.id].life == life:
-            commit_now(node.journal)
+            work()
+            node.journal.end_commit()
             node.committing = False
             self.step(node, LogDurable())
 
-    def _arm(self, node: Node) -> None:
+    def _arm(self, node: SimVoter) -> None:
         deadline = node.core.deadline
         if deadline is not None:
             self.at(max(0.0, deadline - self.now), self._fire, node, node.life, deadline)
 
-    def _fire(self, node: Node, life: int, deadline: float) -> None:
+    def _fire(self, node: SimVoter, life: int, deadline: float) -> None:
         is_current = self.nodes[node.id].life == life and node.core.deadline == deadline
         if node.up and is_current:
             self.step(node, DeadlineReached())
 
-    def _perform(self, node: Node, effect: Effect) -> None:
+    def _perform(self, node: SimVoter, effect: Effect) -> None:
         if isinstance(effect, SendFrame):
             epoch = node.links.get(effect.peer)
             if epoch is not None and (node.id, effect.peer) not in self.cut:
-                delay_s = self.rng.uniform(0.0002, 0.003)
-                self.at(delay_s, self._receive, node.id, effect.peer, epoch, effect.frame)
+                for _ in range(2 if self.rng.random() < self.repeated else 1):
+                    delay_s = self._travel_s(node.id, effect.peer)
+                    self.at(delay_s, self._receive, node.id, effect.peer, epoch, effect.frame)
         elif isinstance(effect, Claim):
-            assert node.journal.term_is_durable or effect.kind != "ack"
-            assert effect.kind != "ack" or effect.index <= node.journal.durable_index
+            self._check_claim(node, effect)
         elif isinstance(effect, Notify):
             node.notes.append(effect)
+            if effect.event == "raft.role.changed" and effect.fields["role"] == "leader":
+                self.elections.leads(_name(node.id), effect.fields["term"])
+        elif isinstance(effect, SafetyViolated):
+            raise Violated("raft safety", effect.reason)
         elif isinstance(effect, ProposalRefused):
             self.refused += 1
         else:
@@ -246,3 +247,35 @@ class RaftCluster:
         node = self.nodes[receiver]
         if node.up and node.links.get(sender) == epoch:
             self.step(node, FrameReceived(sender, epoch, frame))
+
+    def _travel_s(self, sender: NodeId, receiver: NodeId) -> float:
+        is_straggler = self.rng.random() < self.straggling
+        delay_s = (0.0, STRAGGLER_S) if is_straggler else self.frame_s
+        arrives_at = self.now + self.rng.uniform(*delay_s)
+        if self.is_fifo:
+            arrives_at = max(arrives_at, self._last_arrival.get((sender, receiver), 0.0))
+            self._last_arrival[sender, receiver] = arrives_at
+        return arrives_at - self.now
+
+    def _check_claim(self, node: SimVoter, claim: Claim) -> None:
+        """What leaves must be on the disk: an ack's entries and its term; a vote, or a request for
+        one. A vote of an older term was durable before the present term was even begun."""
+        journal = node.journal
+        is_durable = journal.term_is_durable or claim.term < journal.current_term
+        if claim.kind is ClaimKind.ACK:
+            is_durable = journal.term_is_durable and claim.index <= journal.durable_index
+        if not is_durable and claim.kind is not ClaimKind.REPLY:
+            raise Violated(
+                "durability", f"{_name(node.id)} claims {claim.kind} {claim.index}, not durable"
+            )
+
+
+def _commit_now(journal: Journal) -> None:
+    work = journal.begin_commit()
+    assert work is not None
+    work()
+    journal.end_commit()
+
+
+def _name(node_id: NodeId) -> str:
+    return f"n{int(node_id, 16)}"

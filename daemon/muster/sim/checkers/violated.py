@@ -1,0 +1,12 @@
+"""An invariant that does not hold."""
+
+from __future__ import annotations
+
+
+class Violated(Exception):
+    """`checker` names the invariant; the text says in one line what was seen."""
+
+    def __init__(self, checker: str, what: str) -> None:
+        super().__init__(f"{checker}: {what}")
+        self.checker = checker
+        self.what = what

@@ -1,0 +1,180 @@
+"""One drawn run of Raft voters: faults at random, then everything is healed and they must agree
+again.
+
+What is on or off, and how often it comes, is drawn from the seed (see `sim.swarm` for why).
+Checked at every step: election safety, durability of what is claimed, equal entries at equal
+indexes. At the end: liveness, and that every acknowledged command is applied on every voter.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from muster.sim.checkers.violated import Violated
+from muster.sim.machines.raft import RaftVoters, SimVoter
+from muster_protocol.raftguard.events import Role
+from muster_protocol.types import NodeId
+from muster_protocol.wire.codec import encode
+
+SIZES: Final = (3, 3, 3, 5, 5, 5, 2, 4, 1)
+RECOVER_S: Final = 20.0
+"""Some elections, each of at most 1.5 s, of which several may collide."""
+
+FAULT_KINDS: Final = (
+    "crash",
+    "lose-unsynced",
+    "crash-leader",
+    "crash-all",
+    "isolate",
+    "isolate-one-way",
+)
+
+
+@dataclass(frozen=True)
+class RaftOptions:
+    """What was drawn. Times in seconds."""
+
+    seed: int
+    voters: int
+    kinds: tuple[str, ...]
+    fault_gap_s: float
+    fault_s: float
+    """Mean time until a fault ends."""
+
+    request_gap_s: float
+    sync_s_max: float
+    frame_s_max: float
+    is_fifo: bool
+    repeated: float
+    """Chance of a frame to come twice, where frames do not keep their order."""
+
+    straggling: float
+    """The same, to come much too late."""
+
+    for_s: float
+
+
+def draw(seed: int, *, for_s: float = 15.0) -> RaftOptions:
+    """The options of this seed."""
+    rng = random.Random(seed)
+    kinds = tuple(kind for kind in FAULT_KINDS if rng.random() < 0.6)
+    return RaftOptions(
+        seed=seed,
+        voters=rng.choice(SIZES),
+        kinds=kinds or (rng.choice(FAULT_KINDS),),
+        fault_gap_s=rng.uniform(0.3, 3.0),
+        fault_s=rng.uniform(0.2, 3.0),
+        request_gap_s=rng.uniform(0.01, 0.1),
+        sync_s_max=rng.choice((0.002, 0.02, 0.02, 0.3)),
+        frame_s_max=rng.choice((0.001, 0.003, 0.05, 0.4)),
+        is_fifo=rng.random() < 0.5,
+        repeated=rng.choice((0.0, 0.1, 0.5)),
+        straggling=rng.choice((0.0, 0.02, 0.2)),
+        for_s=for_s,
+    )
+
+
+class RaftRun:
+    """Runs the options of one seed."""
+
+    def __init__(self, options: RaftOptions) -> None:
+        self._options = options
+        self.voters = RaftVoters(
+            options.voters,
+            seed=options.seed,
+            sync_s_max=options.sync_s_max,
+            frame_s=(0.0002, options.frame_s_max),
+            is_fifo=options.is_fifo,
+            repeated=0.0 if options.is_fifo else options.repeated,
+            straggling=0.0 if options.is_fifo else options.straggling,
+        )
+        self._rng = random.Random(f"{options.seed}/faults")
+        self._requests = 0
+
+    def run(self) -> None:
+        """Errors: Violated."""
+        voters = self.voters
+        voters.at(1.0, self._request)
+        voters.at(2.0, self._fault)
+        voters.run_until(self._options.for_s)
+        voters.drop(self._request, self._fault)
+        self._recover()
+        self._nothing_is_lost()
+
+    # --- the safety phase -----------------------------------------------------------------------
+
+    def _request(self) -> None:
+        for leader in self.voters.leaders():
+            self._requests += 1
+            self.voters.propose(leader, _command(leader, self._requests))
+        self.voters.at(self._rng.expovariate(1.0 / self._options.request_gap_s), self._request)
+
+    def _fault(self) -> None:
+        kind, node = self._rng.choice(self._options.kinds), self._rng.choice(self.voters.ids)
+        if kind == "crash-all":
+            for each in self.voters.ids:
+                self._crash(each, lose_unsynced=True)
+        elif kind == "crash-leader":
+            for leader in self.voters.leaders():
+                self._crash(leader.id, lose_unsynced=self._rng.random() < 0.5)
+        elif kind in ("crash", "lose-unsynced"):
+            self._crash(node, lose_unsynced=kind == "lose-unsynced")
+        else:
+            self.voters.isolate(node, one_way=kind == "isolate-one-way")
+            self.voters.at(self._lasts_s(), self.voters.heal)
+        self.voters.at(self._rng.expovariate(1.0 / self._options.fault_gap_s), self._fault)
+
+    def _crash(self, node: NodeId, *, lose_unsynced: bool) -> None:
+        if self.voters.nodes[node].up:
+            self.voters.crash(node, lose_unsynced=lose_unsynced)
+            self.voters.at(self._lasts_s(), self.voters.restart, node)
+
+    def _lasts_s(self) -> float:
+        return self._rng.expovariate(1.0 / self._options.fault_s)
+
+    # --- the liveness phase ---------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        voters = self.voters
+        for node in voters.ids:
+            voters.restart(node)
+        voters.heal()
+        deadline = voters.now + RECOVER_S
+        while voters.now < deadline:
+            if not voters.run_until(deadline, lambda: self._leader() is not None):
+                break
+            leader = self._leader()
+            assert leader is not None
+            self._requests += 1
+            last = _command(leader, self._requests)
+            voters.propose(leader, last)
+            if voters.run_until(voters.now + 2.0, functools.partial(self._is_everywhere, last)):
+                return
+        raise Violated("liveness", f"no agreement within {RECOVER_S:.0f} s of the heal")
+
+    def _leader(self) -> SimVoter | None:
+        leaders = [node for node in self.voters.live() if node.core.role is Role.LEADER]
+        if len(leaders) != 1:
+            return None
+        is_followed = all(node.core.leader == leaders[0].id for node in self.voters.live())
+        return leaders[0] if is_followed else None
+
+    def _is_everywhere(self, command: bytes) -> bool:
+        return all(
+            bool(node.applied) and any(data == command for _, data in node.applied[-5:])
+            for node in self.voters.live()
+        )
+
+    def _nothing_is_lost(self) -> None:
+        for node in self.voters.live():
+            applied = dict(node.applied)
+            for command, index in self.voters.acknowledged.items():
+                if applied.get(index) != command:
+                    raise Violated("acknowledged", f"index {index} is lost on {node.id[-2:]}")
+
+
+def _command(leader: SimVoter, number: int) -> bytes:
+    return encode(["command", leader.id[-2:], number])
