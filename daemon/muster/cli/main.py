@@ -40,6 +40,7 @@ COMMANDS = {
     "config": "check and show settings",
     "bootstrap": "a founding that did not come about",
     "dev": "a cluster on this machine, to try and to learn",
+    "simulate": "a cluster in one process, on virtual time, under faults",
     "check-history": "is what clients saw of a store linearizable? (offline)",
     "completion": "completion for the shell",
     "version": "this program, and the daemon",

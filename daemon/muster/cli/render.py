@@ -404,3 +404,50 @@ def version(result: Any) -> list[Block]:
         return [*lines, "daemon: none answers"]
     protocols = f"control {daemon.control_protocol}, wire {daemon.wire_protocol}"
     return [*lines, f"daemon {daemon.build}, protocols: {protocols}"]
+
+
+# --- the simulator ------------------------------------------------------------------------------
+
+
+def simulation_plan(plan: Any) -> list[Block]:
+    """What a run will be, before it begins."""
+    load, link = plan.workload, plan.link
+    return [
+        Styled(f"{plan.name or 'simulation'}, seed {plan.seed}", "bold"),
+        f"{plan.nodes} nodes, {plan.for_s:g} s of faults, then {plan.recover_s:g} s to recover",
+        f"{load.clients} clients, {load.rate_per_s:g} requests/s, {load.keys} keys",
+        f"delay {link.delay_s * 1000:g} ms + {link.jitter_s * 1000:g} ms, loss {link.loss:g}",
+    ]
+
+
+def moment(item: Any) -> list[Block]:
+    """One line of a run's timeline."""
+    return [f"{item.at_s:10.3f}  {item.where:<8} {item.what}"]
+
+
+def simulation(report: Any) -> list[Block]:
+    """What became of a run."""
+    unknown = report.operations_unknown
+    asked = report.operations_ok + report.operations_failed + unknown
+    blocks: list[Block] = [
+        _verdict(report),
+        f"{asked} requests and {report.attempts_repeated} repeated attempts",
+        f"{report.operations_ok} answered, {report.operations_failed} refused, {unknown} unknown",
+        f"{report.leaders} leaders, {report.entries_committed} entries committed",
+        f"{report.packets} packets, {report.packets_lost} of them lost",
+    ]
+    if report.recovered_after_s is not None:
+        blocks.append(f"recovered {report.recovered_after_s:.1f} s after the last fault")
+    blocks.append(f"events {report.events}, sha256 {report.events_sha256[:16]}")
+    return blocks
+
+
+def simulation_line(report: Any) -> list[Block]:
+    """One of many runs."""
+    return [f"seed {report.seed:>6}  {report.nodes} nodes  {_verdict(report)}"]
+
+
+def _verdict(report: Any) -> Styled:
+    if report.verdict == "ok":
+        return Styled("ok: all that was checked holds", "good")
+    return Styled(f"{report.verdict.upper()}: {report.checker}: {report.what}", "bad")

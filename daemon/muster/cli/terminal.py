@@ -97,6 +97,12 @@ class Terminal:
         self._stderr.write(f"muster: {clean(text)}\n")
         self._stderr.flush()
 
+    def progress(self, text: str) -> None:
+        """A line that the next one replaces; nothing where nobody watches. "" takes it away."""
+        if self.is_terminal:
+            self._stderr.write(f"\r\x1b[2K{clean(text)}")
+            self._stderr.flush()
+
     def ask(self, question: str) -> None:
         """A question; the answer is read by whoever asks."""
         self._stderr.write(clean(question))

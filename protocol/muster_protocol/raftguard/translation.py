@@ -37,6 +37,11 @@ def check_command(command: bytes) -> None:
     raise RemoteError("raft-append", "an entry that no engine of ours writes")
 
 
+def batch_of(command: bytes) -> bytes | None:
+    """What an entry's call was given; None for the no-op. Errors: RemoteError("garbage")."""
+    return None if command == _NO_OP else _CALLS.decode(command[1:])[1][0]
+
+
 def append_of(message: EngineMessage) -> Append:
     """What a leader's engine wants to send. Entries in pieces are unreachable: every entry is
     smaller than the engine's batch size."""

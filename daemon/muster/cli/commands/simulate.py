@@ -1,0 +1,133 @@
+"""`muster simulate`: a whole cluster in one process, on virtual time, under faults."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muster.cli import render
+from muster.cli.exit import Exit
+from muster.cli.parser import count
+from muster_protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from muster.cli.context import Context
+    from muster.cli.parser import Parser
+    from muster.sim.simulation import Moment, Plan, Report
+
+EXAMPLES = """
+muster simulate                                   # faults drawn from a seed
+muster simulate --seed 51 --nodes 5 --for 10m
+muster simulate configs/scenarios/switch-reboot.toml
+muster simulate my-faults.toml --config /etc/muster/muster.toml
+muster simulate --runs 100 --json                 # seeds 1 to 100, a line of JSON each
+"""
+
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+def arguments(parser: Parser) -> None:
+    parser.add_argument("scenario", nargs="?", metavar="SCENARIO", help="a file; else: swarm")
+    parser.add_argument("--nodes", type=count, metavar="N", help="how many (of the scenario)")
+    parser.add_argument("--seed", default="1", metavar="S", help="decides all chance (1)")
+    parser.add_argument("--for", dest="for_s", type=_duration, metavar="T", help="such as 10m")
+    parser.add_argument("--config", metavar="FILE", help="a muster.toml for every node")
+    parser.add_argument("--runs", type=count, default=1, metavar="K", help="so many seeds (1)")
+    parser.add_argument("--log", metavar="FILE", help="write every event of the run here")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    if args.runs < 1:
+        raise UsageError("--runs counts from 1")
+    if args.runs > 1 and not args.seed.isdecimal():
+        raise UsageError("--runs counts seeds up: --seed must be a number")
+    code = Exit.OK
+    for number in range(args.runs):
+        seed = str(int(args.seed) + number) if args.runs > 1 else args.seed
+        report = _simulate(_plan(args, seed), args, context)
+        if report.verdict != "ok":
+            code = Exit.FAILED
+            context.terminal.note(f"again with: {_command(args, seed)}")
+    return code
+
+
+def _plan(args: argparse.Namespace, seed: str) -> Plan:
+    from msgspec.structs import replace
+
+    from muster.sim.scenario import load_plan
+    from muster.sim.swarm import draw
+
+    if args.nodes is not None and not args.nodes:
+        raise UsageError("--nodes 0: there must be one")
+    if args.scenario is None:
+        plan = draw(seed, nodes=args.nodes, for_s=args.for_s or 60.0)
+    else:
+        plan = load_plan(args.scenario, seed=seed)
+        plan = replace(plan, nodes=args.nodes or plan.nodes, for_s=args.for_s or plan.for_s)
+    return replace(plan, config_file=args.config)
+
+
+def _simulate(plan: Plan, args: argparse.Namespace, context: Context) -> Report:
+    """One run, told as it goes."""
+    from muster.sim.simulation import Simulation
+
+    terminal, is_told = context.terminal, args.runs == 1 and not context.as_json
+    if is_told:
+        terminal.draw(render.simulation_plan(plan))
+
+    def on_moment(moment: Moment) -> None:
+        if is_told:
+            terminal.progress("")
+            terminal.draw(render.moment(moment))
+
+    def on_progress(now_s: float) -> None:
+        terminal.progress(f"seed {plan.seed}: {now_s:.0f} s of about {plan.for_s:.0f} s")
+
+    with contextlib.ExitStack() as stack:
+        write_line = None
+        if args.log is not None:
+            handle = stack.enter_context(Path(args.log).open("w", encoding="utf-8"))
+            write_line = functools.partial(print, file=handle)
+        stack.callback(terminal.progress, "")
+        simulation = Simulation(
+            plan, write_line=write_line, on_moment=on_moment, on_progress=on_progress
+        )
+        report = simulation.run()
+    if simulation.crash is not None:
+        terminal.error("".join(traceback.format_exception(simulation.crash)))
+    if args.runs > 1:
+        context.show_item(report, render.simulation_line)
+    else:
+        context.show(report, render.simulation)
+    return report
+
+
+def _command(args: argparse.Namespace, seed: str) -> str:
+    """What repeats this run."""
+    parts = ["muster simulate"]
+    if args.scenario is not None:
+        parts.append(args.scenario)
+    parts.append(f"--seed {seed}")
+    if args.nodes is not None:
+        parts.append(f"--nodes {args.nodes}")
+    if args.for_s is not None:
+        parts.append(f"--for {args.for_s:g}s")
+    if args.config is not None:
+        parts.append(f"--config {args.config}")
+    return " ".join(parts)
+
+
+def _duration(text: str) -> float:
+    """Seconds, or a number with s, m, h or d."""
+    import argparse
+
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smhd]?)", text)
+    if found is None or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: such as 90s, 10m, 2h")
+    return float(found[1]) * UNITS[found[2]]

@@ -1,0 +1,387 @@
+"""What can be done to a cluster, as values, and how it is done.
+
+A fault has a beginning and, after `for_s`, an end. Values come from a scenario file
+(`do = "crash"`) or are drawn from a seed (`swarm`). Nodes are named by their name, or by what they
+are at that moment: "leader", "follower", "any"; so one file fits clusters of any size.
+
+Whatever is still going on when the faults end is ended by `heal_all`, which leaves every host whole
+and every node running: from then on the cluster has to recover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import msgspec
+import trio
+
+from muster.sim.cluster import Life, SimCluster, SimNode
+from muster.sim.disk import CAPACITY_BYTES
+from muster.sim.network import Link
+from muster_protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    import random
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Undo = Callable[[], Awaitable[None]]
+
+FSYNC_USUAL_S: Final = 0.001
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", forbid_unknown_fields=True):
+    """Base of all faults. `for_s`: how long it lasts."""
+
+    for_s: Seconds = 10.0
+
+
+class Crash(Fault, frozen=True, kw_only=True, tag="crash"):
+    """SIGKILL; started again at the end."""
+
+    node: str
+
+
+class PowerOff(Fault, frozen=True, kw_only=True, tag="power-off"):
+    """The plug is pulled at one instant; what was not synced is lost, with `tear` in pieces."""
+
+    nodes: tuple[str, ...] = ("all",)
+    tear: bool = True
+
+
+class Stop(Fault, frozen=True, kw_only=True, tag="stop"):
+    """SIGTERM, as a rolling restart does; started again at the end."""
+
+    node: str
+
+
+class Pause(Fault, frozen=True, kw_only=True, tag="pause"):
+    """SIGSTOP: nothing is handled, buffers fill; SIGCONT at the end."""
+
+    node: str
+
+
+class Isolate(Fault, frozen=True, kw_only=True, tag="isolate"):
+    """A cable is pulled. `way` "in": it hears nobody; "out": nobody hears it."""
+
+    node: str
+    way: Literal["both", "in", "out"] = "both"
+
+
+class Cut(Fault, frozen=True, kw_only=True, tag="cut"):
+    """Two nodes cannot reach each other; all others reach both. `one_way`: only `a` to `b`."""
+
+    a: str
+    b: str
+    one_way: bool = False
+
+
+class Split(Fault, frozen=True, kw_only=True, tag="split"):
+    """The network falls into two: these nodes, and all others."""
+
+    nodes: tuple[str, ...]
+
+
+class Flap(Fault, frozen=True, kw_only=True, tag="flap"):
+    """A cable with a loose contact: cut and whole by turns, each for `period_s`."""
+
+    node: str
+    period_s: Seconds = 2.0
+
+
+class Lossy(Fault, frozen=True, kw_only=True, tag="lossy"):
+    """The whole network is bad. Chances per packet; delays in seconds."""
+
+    loss: Chance = 0.05
+    duplicate: Chance = 0.01
+    delay_s: Seconds = 0.002
+    jitter_s: Seconds = 0.02
+
+
+class SlowDisk(Fault, frozen=True, kw_only=True, tag="slow-disk"):
+    """Each sync takes `fsync_s`."""
+
+    node: str
+    fsync_s: Seconds = 0.3
+
+
+class FullDisk(Fault, frozen=True, kw_only=True, tag="full-disk"):
+    """No byte more fits. A node that this ends is started again when there is room."""
+
+    node: str
+
+
+class StepClock(Fault, frozen=True, kw_only=True, tag="step-clock"):
+    """Somebody sets the wall clock; it stays so."""
+
+    node: str
+    by_s: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] = 3_600.0
+
+
+AnyFault = (
+    Crash
+    | PowerOff
+    | Stop
+    | Pause
+    | Isolate
+    | Cut
+    | Split
+    | Flap
+    | Lossy
+    | SlowDisk
+    | FullDisk
+    | StepClock
+)
+
+
+def describe(fault: Fault) -> str:
+    """One line for a timeline."""
+    told = msgspec.to_builtins(fault)
+    kind = told.pop("do")
+    return " ".join([kind, *(f"{name}={_text(value)}" for name, value in told.items())])
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+class Injector:
+    """Does faults to one cluster."""
+
+    def __init__(self, cluster: SimCluster, rng: random.Random, nursery: trio.Nursery) -> None:
+        """`nursery` holds what goes on between a fault's beginning and its end."""
+        self._cluster = cluster
+        self._nursery = nursery
+        self._flaps: list[trio.CancelScope] = []
+        self._hit: list[SimNode] = []
+        self._fabric = cluster.fabric
+        self._rng = rng
+        self._link = cluster.fabric.link
+        self._table: dict[type[Fault], Callable[[Any], Awaitable[Undo]]] = {
+            Crash: self._crash,
+            PowerOff: self._power_off,
+            Stop: self._stop,
+            Pause: self._pause,
+            Isolate: self._isolate,
+            Cut: self._cut,
+            Split: self._split,
+            Flap: self._flap,
+            Lossy: self._lossy,
+            SlowDisk: self._slow_disk,
+            FullDisk: self._full_disk,
+            StepClock: self._step_clock,
+        }
+
+    async def begin(self, fault: Fault) -> tuple[Undo, str]:
+        """Do it. What ends it, and the names of those whom it hit.
+
+        Errors: UsageError for a node that there is not.
+        """
+        self._hit = []
+        undo = await self._table[type(fault)](fault)
+        return undo, " ".join(sim.name for sim in self._hit)
+
+    async def heal_all(self) -> None:
+        """Everything is whole, and every node runs."""
+        for scope in self._flaps:
+            scope.cancel()
+        self._fabric.heal_all()
+        self._fabric.link = self._link
+        for sim in self._cluster.nodes:
+            self._cluster.resume(sim)
+            self._make_room(sim)
+            self._sync_in(sim, FSYNC_USUAL_S)
+            await self._start_again(sim)
+
+    # --- who ------------------------------------------------------------------------------------
+
+    def _find(self, name: str) -> SimNode | None:
+        """The node that is meant; None where nobody is that now. Errors: UsageError."""
+        found = self._meant(name)
+        if found is not None:
+            self._hit.append(found)
+        return found
+
+    def _meant(self, name: str) -> SimNode | None:
+        nodes = self._cluster.nodes
+        if name == "any":
+            return self._rng.choice(nodes)
+        if name in ("leader", "follower"):
+            voters = [sim for sim in nodes if _role(sim) is not None]
+            wanted = [sim for sim in voters if (_role(sim) == "leader") == (name == "leader")]
+            return self._rng.choice(wanted) if wanted else None
+        found = next((sim for sim in nodes if sim.name == name), None)
+        if found is None:
+            raise UsageError(f"there is no node {name!r}: {nodes[0].name} to {nodes[-1].name}")
+        return found
+
+    def _all_of(self, names: tuple[str, ...]) -> list[SimNode]:
+        if names == ("all",):
+            self._hit = list(self._cluster.nodes)
+            return list(self._cluster.nodes)
+        found = (self._find(name) for name in names)
+        return [sim for sim in found if sim is not None]
+
+    # --- processes ------------------------------------------------------------------------------
+
+    async def _crash(self, fault: Crash) -> Undo:
+        sim = self._find(fault.node)
+        if sim is None or not sim.is_up:
+            return _nothing
+        await self._cluster.crash(sim)
+        return lambda: self._start_again(sim)
+
+    async def _power_off(self, fault: PowerOff) -> Undo:
+        nodes = self._all_of(fault.nodes)
+        await self._cluster.power_off(*nodes, tear=fault.tear)
+
+        async def undo() -> None:
+            for sim in nodes:
+                await self._start_again(sim)
+
+        return undo
+
+    async def _stop(self, fault: Stop) -> Undo:
+        sim = self._find(fault.node)
+        if sim is None:
+            return _nothing
+        await self._cluster.stop(sim)
+        return lambda: self._start_again(sim)
+
+    async def _pause(self, fault: Pause) -> Undo:
+        sim = self._find(fault.node)
+        if sim is None:
+            return _nothing
+        self._cluster.pause(sim)
+
+        async def undo() -> None:
+            self._cluster.resume(sim)
+
+        return undo
+
+    async def _start_again(self, sim: SimNode) -> None:
+        if sim.life is Life.STOPPING:
+            await sim.ended.wait()
+        if sim.life in (Life.DOWN, Life.ENDED):
+            await self._cluster.start(sim)
+
+    # --- the network ----------------------------------------------------------------------------
+
+    async def _isolate(self, fault: Isolate) -> Undo:
+        sim = self._find(fault.node)
+        if sim is None:
+            return _nothing
+        others = [other for other in self._cluster.nodes if other is not sim]
+        return self._cut_pairs(
+            [(sim, other) if fault.way == "out" else (other, sim) for other in others],
+            one_way=fault.way != "both",
+        )
+
+    async def _cut(self, fault: Cut) -> Undo:
+        a, b = self._find(fault.a), self._find(fault.b)
+        if a is None or b is None or a is b:
+            return _nothing
+        return self._cut_pairs([(a, b)], one_way=fault.one_way)
+
+    async def _split(self, fault: Split) -> Undo:
+        inside = self._all_of(fault.nodes)
+        outside = [sim for sim in self._cluster.nodes if sim not in inside]
+        return self._cut_pairs([(a, b) for a in inside for b in outside], one_way=False)
+
+    def _cut_pairs(self, pairs: list[tuple[SimNode, SimNode]], *, one_way: bool) -> Undo:
+        for source, target in pairs:
+            self._fabric.cut(source.host.ip, target.host.ip, one_way=one_way)
+
+        async def undo() -> None:
+            for source, target in pairs:
+                self._fabric.heal(source.host.ip, target.host.ip)
+
+        return undo
+
+    async def _flap(self, fault: Flap) -> Undo:
+        sim = self._find(fault.node)
+        if sim is None:
+            return _nothing
+        pairs = [(sim, other) for other in self._cluster.nodes if other is not sim]
+        scope = trio.CancelScope()
+        self._flaps.append(scope)
+        heal = self._cut_pairs(pairs, one_way=False)
+
+        async def flap() -> None:
+            with scope:
+                while True:
+                    await trio.sleep(fault.period_s)
+                    await heal()
+                    await trio.sleep(fault.period_s)
+                    self._cut_pairs(pairs, one_way=False)
+
+        async def undo() -> None:
+            scope.cancel()
+            await heal()
+
+        self._nursery.start_soon(flap)
+        return undo
+
+    async def _lossy(self, fault: Lossy) -> Undo:
+        self._fabric.link = Link(
+            delay_s=fault.delay_s,
+            jitter_s=fault.jitter_s,
+            loss=fault.loss,
+            duplicate=fault.duplicate,
+        )
+
+        async def undo() -> None:
+            self._fabric.link = self._link
+
+        return undo
+
+    # --- disks and clocks -----------------------------------------------------------------------
+
+    async def _slow_disk(self, fault: SlowDisk) -> Undo:
+        sim = self._find(fault.node)
+        if sim is None:
+            return _nothing
+        self._sync_in(sim, fault.fsync_s)
+
+        async def undo() -> None:
+            self._sync_in(sim, FSYNC_USUAL_S)
+
+        return undo
+
+    def _sync_in(self, sim: SimNode, seconds: float) -> None:
+        if sim.host.world is not None:
+            sim.host.world.offload.durations_s["fsync"] = seconds
+
+    async def _full_disk(self, fault: FullDisk) -> Undo:
+        sim = self._find(fault.node)
+        if sim is None:
+            return _nothing
+        sim.host.disk.capacity_bytes = sim.host.disk.used_bytes()
+
+        async def undo() -> None:
+            self._make_room(sim)
+            await self._start_again(sim)
+
+        return undo
+
+    def _make_room(self, sim: SimNode) -> None:
+        sim.host.disk.capacity_bytes = CAPACITY_BYTES
+
+    async def _step_clock(self, fault: StepClock) -> Undo:
+        sim = self._find(fault.node)
+        if sim is not None:
+            sim.host.clock.step_wall(fault.by_s)
+        return _nothing
+
+
+async def _nothing() -> None:
+    """There was nothing to undo."""
+
+
+def _role(sim: SimNode) -> str | None:
+    """Of a voter that runs."""
+    if sim.life is not Life.RUNNING or sim.node is None or sim.node.parts is None:
+        return None
+    consistency = sim.node.parts.agents.consistency
+    return consistency.role if consistency is not None and consistency.voter is not None else None

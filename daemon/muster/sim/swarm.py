@@ -1,0 +1,128 @@
+"""A plan drawn from a seed: which faults, how often, on what network, under which load.
+
+Swarm testing (Groce et al., ISSTA 2012): a run with some features left out finds more than one with
+all of them, because features mask each other: a cluster that loses power every ten seconds never
+gets as far as a snapshot. So each kind of fault is in or out of a run by the toss of a coin, and
+how often they come is drawn too. The draws are printed with the plan; the seed alone repeats them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from muster.entropy import SeededEntropy
+from muster.sim.faults import (
+    AnyFault,
+    Crash,
+    Cut,
+    Flap,
+    FullDisk,
+    Isolate,
+    Lossy,
+    Pause,
+    PowerOff,
+    SlowDisk,
+    Split,
+    StepClock,
+    Stop,
+)
+from muster.sim.network import Link
+from muster.sim.simulation import Plan, Timed
+from muster.sim.workload import Workload
+
+SIZES: Final = (3, 3, 3, 5, 5, 4, 2, 1)
+"""Mostly what people run; the even and the small ones have majorities of their own."""
+
+FAULT_S: Final = (0.5, 20.0)
+"""How long a fault lasts: from below a heartbeat to well above every time-out."""
+
+GAP_S: Final = (2.0, 20.0)
+"""Mean time between two faults: they overlap in some runs and stand alone in others."""
+
+Draw = Callable[[random.Random, int], AnyFault]
+
+
+def _node(rng: random.Random, nodes: int) -> str:
+    """The leader is the most interesting one."""
+    return rng.choice(("leader", "follower", f"n{rng.randint(1, nodes)}"))
+
+
+def _some(rng: random.Random, nodes: int) -> tuple[str, ...]:
+    names = [f"n{number}" for number in range(1, nodes + 1)]
+    return tuple(sorted(rng.sample(names, rng.randint(1, nodes))))
+
+
+def _for_s(rng: random.Random) -> float:
+    return round(rng.uniform(*FAULT_S), 3)
+
+
+DRAWS: Final[dict[str, Draw]] = {
+    "crash": lambda rng, n: Crash(node=_node(rng, n), for_s=_for_s(rng)),
+    "power-off": lambda rng, n: PowerOff(
+        nodes=_some(rng, n), tear=rng.random() < 0.7, for_s=_for_s(rng)
+    ),
+    "power-off-all": lambda rng, _: PowerOff(tear=rng.random() < 0.7, for_s=_for_s(rng)),
+    "stop": lambda rng, n: Stop(node=_node(rng, n), for_s=_for_s(rng)),
+    "pause": lambda rng, n: Pause(node=_node(rng, n), for_s=_for_s(rng)),
+    "isolate": lambda rng, n: Isolate(node=_node(rng, n), for_s=_for_s(rng)),
+    "isolate-one-way": lambda rng, n: Isolate(
+        node=_node(rng, n), way=rng.choice(("in", "out")), for_s=_for_s(rng)
+    ),
+    "cut": lambda rng, n: Cut(
+        a=_node(rng, n), b=_node(rng, n), one_way=rng.random() < 0.5, for_s=_for_s(rng)
+    ),
+    "split": lambda rng, n: Split(nodes=_some(rng, n), for_s=_for_s(rng)),
+    "flap": lambda rng, n: Flap(
+        node=_node(rng, n), period_s=round(rng.uniform(0.3, 4.0), 3), for_s=_for_s(rng)
+    ),
+    "lossy": lambda rng, _: Lossy(
+        loss=round(rng.uniform(0.0, 0.3), 3),
+        duplicate=round(rng.uniform(0.0, 0.1), 3),
+        delay_s=round(rng.uniform(0.0005, 0.05), 4),
+        jitter_s=round(rng.uniform(0.0005, 0.2), 4),
+        for_s=_for_s(rng),
+    ),
+    "slow-disk": lambda rng, n: SlowDisk(
+        node=_node(rng, n), fsync_s=round(rng.uniform(0.02, 1.5), 3), for_s=_for_s(rng)
+    ),
+    "full-disk": lambda rng, n: FullDisk(node=_node(rng, n), for_s=_for_s(rng)),
+    "step-clock": lambda rng, n: StepClock(
+        node=_node(rng, n), by_s=round(rng.uniform(-1e5, 1e5), 1), for_s=_for_s(rng)
+    ),
+}
+
+
+def draw(seed: str, *, nodes: int | None = None, for_s: float = 60.0) -> Plan:
+    """The plan of this seed. `nodes` None: drawn too."""
+    rng = SeededEntropy(seed).stream("swarm")
+    size = rng.choice(SIZES) if nodes is None else nodes
+    kinds = [kind for kind in DRAWS if rng.random() < 0.5] or [rng.choice(list(DRAWS))]
+    return Plan(
+        seed=seed,
+        name="swarm: " + ", ".join(kinds),
+        nodes=size,
+        for_s=for_s,
+        link=Link(
+            delay_s=round(rng.uniform(0.0001, 0.002), 5),
+            jitter_s=round(rng.uniform(0.0001, 0.005), 5),
+            loss=rng.choice((0.0, 0.0, 0.01, 0.05)),
+            duplicate=rng.choice((0.0, 0.0, 0.01)),
+        ),
+        workload=Workload(
+            clients=rng.randint(1, 5),
+            rate_per_s=round(rng.uniform(2.0, 20.0), 1),
+            keys=rng.randint(1, 6),
+        ),
+        faults=_faults(rng, kinds, size, for_s),
+    )
+
+
+def _faults(rng: random.Random, kinds: list[str], nodes: int, for_s: float) -> tuple[Timed, ...]:
+    gap_s, at_s = rng.uniform(*GAP_S), 0.0
+    faults: list[Timed] = []
+    while (at_s := at_s + rng.expovariate(1.0 / gap_s)) < for_s:
+        fault = DRAWS[rng.choice(kinds)](rng, nodes)
+        faults.append(Timed(at_s=round(at_s, 3), fault=fault))
+    return tuple(faults)

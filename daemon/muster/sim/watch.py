@@ -1,0 +1,130 @@
+"""Looks at running nodes and tells the checkers what it sees.
+
+Whole nodes are looked at a few times in a second of virtual time, which costs nothing that they
+could notice; what lasts for less than that and must be seen (who became leader) comes from what
+nodes log.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from muster.sim.checkers.membership import MembershipViews, converged
+from muster.sim.checkers.model import StoreModel
+from muster.sim.checkers.raft import CommittedPrefixes, ElectionSafety
+from muster.sim.checkers.storage import AcknowledgedWrites, same_state
+from muster.sim.cluster import Life, SimCluster, SimNode
+from muster_protocol.consistency.commands import decode_batch
+from muster_protocol.effects import Notify
+from muster_protocol.raftguard.events import Role
+from muster_protocol.raftguard.translation import batch_of
+
+LOOK_S: Final = 0.2
+"""Between two looks: a fifth of an election time-out."""
+
+
+class Watch:
+    """All checkers of one run, and where they get their facts."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self._cluster = cluster
+        self.elections = ElectionSafety()
+        self.prefixes = CommittedPrefixes()
+        self.views = MembershipViews()
+        self.acknowledged = AcknowledgedWrites()
+        self._log: dict[int, bytes] = {}
+
+    def note(self, sim: SimNode, note: Notify) -> None:
+        """A node logged something. Errors: Violated."""
+        if note.event == "raft.role.changed" and note.fields["role"] == "leader":
+            self.elections.leads(sim.name, note.fields["term"])
+
+    def look(self) -> None:
+        """Errors: Violated."""
+        for sim in self._cluster.nodes:
+            voter = voter_of(sim)
+            if voter is not None:
+                self._look_at_voter(sim, voter)
+            if sim.life is Life.RUNNING:
+                self._look_at_members(sim)
+
+    def _look_at_voter(self, sim: SimNode, voter: Any) -> None:
+        if voter.core.role is Role.LEADER:
+            self.elections.leads(sim.name, voter.core.term)
+        journal, life = voter.journal, voter.proposals.origin
+        first = max(self.prefixes.next_index(life), journal.first_index)
+        self.prefixes.commit_index(sim.name, life, journal.commit_index)
+        for index in range(first, journal.commit_index + 1):
+            entry = journal.entry_at(index)
+            self.prefixes.committed(sim.name, index, entry.term, entry.command)
+            self._log[index] = entry.command
+
+    def _look_at_members(self, sim: SimNode) -> None:
+        parts = sim.running.parts if sim.node is not None and sim.node.parts is not None else None
+        if parts is None:
+            return
+        for view in sim.running.members():
+            state = view.state.name.lower()
+            self.views.sees(sim.name, parts.boot, view.name, view.incarnation, state)
+
+    # --- after the faults -----------------------------------------------------------------------
+
+    def not_recovered(self) -> list[str]:
+        """What is still missing until the cluster is as before, one line each."""
+        cluster = self._cluster
+        off = [f"{sim.name} {sim.life}: {sim.ended_why}" for sim in cluster.nodes if _is_off(sim)]
+        if off:
+            return off
+        if cluster.leader() is None:
+            return ["there is no leader whom all follow"]
+        views = {
+            sim.name: {view.name: view.state.name.lower() for view in sim.running.members()}
+            for sim in cluster.nodes
+        }
+        fenced = [sim for sim in cluster.nodes if not sim.running.verdict().may_act]
+        return [
+            *converged(views),
+            *(f"{sim.name} may not act: {sim.running.verdict().reason}" for sim in fenced),
+        ]
+
+    def is_quiet(self) -> bool:
+        """Have all voters applied the same?"""
+        applied = [(v.core.applied_index, v.journal.last_index) for v in self._voters().values()]
+        return len(frozenset(applied)) == 1 and applied[0][0] == applied[0][1]
+
+    def check_state(self) -> None:
+        """At quiescence. Errors: Violated."""
+        voters, model = self._voters(), self._model()
+        same_state({name: v.replica.registry.digest() for name, v in voters.items()})
+        for name, voter in voters.items():
+            registry = voter.replica.registry
+            entries = {
+                key: (entry.revision, entry.value)
+                for key, entry in registry.capture().entries.items()
+            }
+            self.acknowledged.final(name, registry.revision, entries)
+            model.compare(name, registry.revision, entries)
+
+    def _model(self) -> StoreModel:
+        """What the committed log makes."""
+        model = StoreModel()
+        for index in range(1, max(self._log) + 1):
+            batch = batch_of(self._log[index])
+            for command in decode_batch(batch).commands if batch is not None else ():
+                model.apply(command)
+        return model
+
+    def _voters(self) -> dict[str, Any]:
+        found = ((sim.name, voter_of(sim)) for sim in self._cluster.nodes)
+        return {name: voter for name, voter in found if voter is not None}
+
+
+def voter_of(sim: SimNode) -> Any:
+    """The running voter of a node, or None."""
+    parts = sim.node.parts if sim.is_up and sim.node is not None else None
+    consistency = parts.agents.consistency if parts is not None else None
+    return consistency.voter if consistency is not None else None
+
+
+def _is_off(sim: SimNode) -> bool:
+    return sim.life is not Life.RUNNING or sim.node is None or sim.node.parts is None

@@ -1,0 +1,232 @@
+"""Clients of a simulated cluster: what they ask, whom, and what they were told.
+
+A client asks one thing at a time, at any node that runs, and repeats a change as the real clients
+do: with its session, its number and the revision that was known before the first attempt, also at
+another node, until its time is up. What it was told goes into the history that is checked for
+linearizability, and acknowledged changes to a checker of their own.
+
+Every value is written once (client and number), so that each read names its write: checking is
+quicker, and an explanation shorter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import trio
+
+from muster.sim.checkers.storage import AcknowledgedWrites
+from muster.sim.cluster import Life, SimCluster, SimNode
+from muster.sim.history import HistoryRecorder, request_of
+from muster_protocol.consistency.commands import (
+    Command,
+    Delete,
+    Done,
+    Expired,
+    Get,
+    Put,
+    Rejected,
+    Result,
+    is_read,
+)
+from muster_protocol.errors import OutcomeUnknown, Refused
+
+if TYPE_CHECKING:
+    import random
+
+StoreOperation = Put | Get | Delete
+
+CALL_S: Final = 3.0
+"""For one attempt; then the next node is asked."""
+
+PAUSE_S: Final = 0.1
+"""Between attempts."""
+
+STAY: Final = 0.9
+"""How often a client stays with its node: connections are kept."""
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many ask for what. Shares are weights among each other."""
+
+    clients: Annotated[int, msgspec.Meta(ge=0, le=100)] = 3
+    rate_per_s: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 10.0
+    """Of all clients together, when all is well."""
+
+    keys: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 5
+    """Few keys make conflicts, and histories that are hard to explain wrongly."""
+
+    value_bytes: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 16
+    give_up_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
+    put: float = 4.0
+    get: float = 4.0
+    cas: float = 1.5
+    delete: float = 0.5
+
+
+@dataclass(slots=True)
+class Told:
+    """How operations ended."""
+
+    ok: int = 0
+    failed: int = 0
+    unknown: int = 0
+    repeated: int = 0
+    """Attempts beyond the first of an operation."""
+
+
+class Clients:
+    """All clients of one run."""
+
+    def __init__(
+        self,
+        cluster: SimCluster,
+        workload: Workload,
+        *,
+        rng: random.Random,
+        history: HistoryRecorder,
+        acknowledged: AcknowledgedWrites,
+    ) -> None:
+        self._cluster = cluster
+        self._workload = workload
+        self._rng = rng
+        self._history = history
+        self._acknowledged = acknowledged
+        self._revisions: dict[str, int] = {}
+        self.told = Told()
+        self.last_ok_at = 0.0
+
+    async def run(self) -> None:
+        """Ask until cancelled; what is under way then has an unknown outcome."""
+        async with trio.open_nursery() as nursery:
+            for number in range(self._workload.clients):
+                nursery.start_soon(self._client, number)
+
+    async def _client(self, number: int) -> None:
+        session = self._rng.randbytes(16).hex()
+        sim, request = self._rng.choice(self._cluster.nodes), 0
+        gap_s = self._workload.clients / self._workload.rate_per_s
+        while True:
+            await trio.sleep(self._rng.expovariate(1.0 / gap_s))
+            if self._rng.random() > STAY:
+                sim = self._rng.choice(self._cluster.nodes)
+            request += 1
+            attempt = _Attempts(session, request, self._operation(number, request), sim)
+            await self._ask(number, attempt)
+
+    def _operation(self, client: int, request: int) -> StoreOperation:
+        load, key = self._workload, f"key {self._rng.randrange(self._workload.keys)}"
+        value = f"{client}.{request}".encode().ljust(load.value_bytes, b".")
+        kinds: tuple[tuple[float, StoreOperation], ...] = (
+            (load.put, Put(key, value)),
+            (load.get, Get(key)),
+            (load.cas, Put(key, value, expected=self._revisions.get(key, 0))),
+            (load.delete, Delete(key)),
+        )
+        return self._rng.choices([kind for _, kind in kinds], [share for share, _ in kinds])[0]
+
+    # --- one operation ------------------------------------------------------------------------
+
+    async def _ask(self, client: int, attempt: _Attempts) -> None:
+        operation = attempt.operation
+        request = request_of(operation)
+        number = self._history.invoke(f"c{client}", request, trio.current_time())
+        is_settled = False
+        try:
+            result = await self._answer(attempt)
+            now = trio.current_time()
+            is_settled = True
+            if result is None and not attempt.is_in_doubt:
+                self.told.failed += 1
+                self._history.fail(number, now)
+            elif result is None or isinstance(result, Expired | Rejected):
+                is_settled = False
+            else:
+                self._take(operation, result, now)
+                self._history.answered(number, result, now)
+        finally:
+            if not is_settled:
+                self.told.unknown += 1
+                self._history.unknown(number, trio.current_time())
+                if isinstance(operation, Delete):
+                    self._acknowledged.maybe_deleted(operation.key)
+
+    def _take(self, operation: StoreOperation, result: Result, now: float) -> None:
+        self.told.ok += 1
+        self.last_ok_at = now
+        if not isinstance(result, Done) or result.entry is None:
+            return
+        key = result.entry.key
+        self._revisions[key] = result.entry.revision
+        if isinstance(operation, Put):
+            self._acknowledged.acknowledged(key, result.revision, operation.value)
+        elif isinstance(operation, Delete):
+            self._acknowledged.acknowledged(key, result.revision, None)
+            self._revisions[key] = 0
+
+    async def _answer(self, attempt: _Attempts) -> Result | None:
+        """None: no answer within the time, or a refusal that settles it."""
+        with trio.move_on_after(self._workload.give_up_s):
+            while True:
+                if attempt.sim.life is Life.RUNNING and _consistency(attempt.sim) is not None:
+                    result = await self._attempt(attempt)
+                    if result is not None or attempt.is_refused:
+                        return result
+                await trio.sleep(PAUSE_S)
+                attempt.sim = self._rng.choice(self._cluster.nodes)
+        return None
+
+    async def _attempt(self, attempt: _Attempts) -> Result | None:
+        consistency = _consistency(attempt.sim)
+        is_first = attempt.since is None
+        if attempt.since is None:
+            attempt.since = consistency.revision()
+        else:
+            self.told.repeated += 1
+        operation = attempt.operation
+        command = Command(
+            session=attempt.session,
+            request=attempt.request,
+            since=attempt.since,
+            wall=attempt.sim.host.clock.wall(),
+            operation=operation,
+        )
+        deadline = trio.current_time() + CALL_S
+        attempt.is_under_way = not is_read(operation)
+        try:
+            with trio.move_on_after(CALL_S):
+                result: Result = await consistency.submit(
+                    command, is_first=is_first, deadline=deadline
+                )
+                attempt.is_under_way = False
+                return result
+        except Refused:
+            # A refused first attempt settles it; after a doubtful one it says nothing.
+            attempt.is_under_way = False
+            attempt.is_refused = not attempt.is_in_doubt
+        except OutcomeUnknown:
+            pass
+        attempt.is_in_doubt = attempt.is_in_doubt or attempt.is_under_way
+        return None
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """One operation on its way, over as many attempts as it takes."""
+
+    session: str
+    request: int
+    operation: StoreOperation
+    sim: SimNode
+    since: int | None = None
+    is_under_way: bool = False
+    is_in_doubt: bool = False
+    is_refused: bool = False
+
+
+def _consistency(sim: SimNode) -> Any:
+    """The port of its present life, or None."""
+    parts = sim.node.parts if sim.node is not None else None
+    return parts.agents.consistency if parts is not None else None
