@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster.sim.checkers.explanation import Explanation, _Shrinker, explain
@@ -122,6 +122,7 @@ def history_of(kind: str, seed: int) -> list[Op]:
     return execute(random_steps(rng, kind, clients=5, count=count, lost=0.2), kind)
 
 
+@settings(deadline=None)  # a search takes what it takes
 @given(st.data(), st.sampled_from(KINDS), st.integers(0, 2**32))
 def test_what_may_be_left_out_makes_nothing_wrong(
     data: st.DataObject, kind: str, seed: int
@@ -137,6 +138,7 @@ def test_what_may_be_left_out_makes_nothing_wrong(
     assert check_key(MODELS[kind], rest).verdict is Verdict.LINEARIZABLE
 
 
+@settings(deadline=None)  # a search takes what it takes
 @given(st.data(), st.sampled_from(KINDS), st.integers(0, 2**32))
 def test_an_explanation_is_wrong_and_part_of_the_history(
     data: st.DataObject, kind: str, seed: int

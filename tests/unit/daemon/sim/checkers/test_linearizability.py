@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster.sim.checkers.judgement import MODELS
@@ -277,6 +277,7 @@ def tiny_histories(draw: st.DrawFn, kind: str) -> list[Op]:
     return history
 
 
+@settings(deadline=None)  # a search takes what it takes
 @given(st.data(), st.sampled_from(["register", "text"]))
 def test_it_agrees_with_who_tries_every_order(data: st.DataObject, kind: str) -> None:
     history = data.draw(tiny_histories(kind))
@@ -292,6 +293,7 @@ def executions(draw: st.DrawFn, kind: str, count: int = 30) -> list[Op]:
     return execute(random_steps(rng, kind, clients=clients, count=count, lost=0.1), kind)
 
 
+@settings(deadline=None)  # a search takes what it takes
 @given(st.data(), st.sampled_from(["register", "text", "registry"]))
 def test_what_really_happened_is_linearizable(data: st.DataObject, kind: str) -> None:
     """`text` with fewer operations: many overlapping appends are what makes the search dear."""
@@ -299,6 +301,7 @@ def test_what_really_happened_is_linearizable(data: st.DataObject, kind: str) ->
     assert check_key(MODELS[kind], history).verdict is Verdict.LINEARIZABLE
 
 
+@settings(deadline=None)  # a search takes what it takes
 @given(st.data(), st.sampled_from(["register", "text", "registry"]))
 def test_one_value_that_cannot_be_makes_it_wrong(data: st.DataObject, kind: str) -> None:
     history = data.draw(executions(kind, 10 if kind == "text" else 40))
@@ -312,6 +315,7 @@ def test_one_value_that_cannot_be_makes_it_wrong(data: st.DataObject, kind: str)
     assert check_key(MODELS[kind], history).verdict is Verdict.NOT_LINEARIZABLE
 
 
+@settings(deadline=None)  # a search takes what it takes
 @given(st.data())
 def test_the_registry_agrees_with_who_tries_every_order(data: st.DataObject) -> None:
     """Few operations of a real execution, of which one reply is changed a little."""
@@ -345,6 +349,7 @@ cells = st.builds(
 )
 
 
+@settings(deadline=None)  # a search takes what it takes
 @given(cells, cells, st.sampled_from(["put b", "get a", "delete", "get not-found"]), st.data())
 def test_a_state_that_covers_another_allows_what_it_allows(
     state: Cell, other: Cell, words: str, data: st.DataObject

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster.sim.checkers.judgement import judge
@@ -123,6 +123,7 @@ def executed(seed: int, lost: float) -> list[Op]:
     return execute(steps, "registry")
 
 
+@settings(deadline=None)  # a search takes what it takes
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.2]))
 def test_what_really_happened_is_never_called_wrong(seed: int, lost: float) -> None:
     verdict = check_revisions(executed(seed, lost)).verdict
@@ -130,6 +131,7 @@ def test_what_really_happened_is_never_called_wrong(seed: int, lost: float) -> N
     assert lost or verdict is Verdict.LINEARIZABLE
 
 
+@settings(deadline=None)  # a search takes what it takes
 @given(st.data(), st.integers(0, 2**32), st.sampled_from([0.0, 0.2]))
 def test_it_agrees_with_the_search(data: st.DataObject, seed: int, lost: float) -> None:
     """One reply is changed a little. By key the search cannot see all; what it finds wrong, this
