@@ -18,19 +18,17 @@ on filling its buffers.
 from __future__ import annotations
 
 import errno
-import heapq
 import ipaddress
 import itertools
-import math
 import os
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import trio
-
 from muster.clock import TrioClock
+from muster.sim.links import Link
+from muster.sim.packets import BUFFER_PACKETS, MTU_BYTES, SimPackets
+from muster.sim.streams import WINDOW_BYTES, Pair, SimListener, SimStream
 from muster_protocol.errors import LocalError
 from muster_protocol.types import Address
 
@@ -38,31 +36,14 @@ if TYPE_CHECKING:
     from muster.sim.clock import SimClock
     from muster_protocol.types import Rng
 
-MTU_BYTES: Final = 1_472
-"""The largest UDP payload in one Ethernet frame over IPv4. Real hosts would send fragments; a
-node that needs them has a bug."""
-
-BUFFER_PACKETS: Final = 512
-"""A receive buffer: Linux's default of 212,992 bytes holds about as many small packets."""
-
-WINDOW_BYTES: Final = 256 * 1024
-"""What a stream holds between a sender and a receiver that does not read."""
+__all__ = ["BUFFER_PACKETS", "MTU_BYTES", "WINDOW_BYTES", "FabricStatistics", "Link", "SimFabric",
+           "SimListener", "SimNetwork", "SimPackets", "SimStream"]  # fmt: skip
 
 UNREACHABLE_S: Final = 3.0
 """Until a connection attempt into a cut fails: after two lost SYNs, where Linux goes on longer."""
 
 PORT_FIRST: Final = 49_152
 """The dynamic ports of RFC 6335."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """How the way from one host to another behaves. Chances are 0.0 to 1.0, per packet."""
-
-    delay_s: float = 0.000_2
-    jitter_s: float = 0.000_1
-    loss: float = 0.0
-    duplicate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +68,7 @@ class SimFabric:
         self._cuts: dict[tuple[str, str], None] = {}
         self._serial = itertools.count()
         self._hosts: dict[str, SimNetwork] = {}
-        self._streams: dict[int, _Pair] = {}
+        self._streams: dict[int, Pair] = {}
         self._sent = self._lost = self._duplicated = self._cut = 0
 
     def host(self, ip: str, clock: SimClock) -> SimNetwork:
@@ -163,7 +144,7 @@ class SimFabric:
         self, dialler: SimNetwork, source: Address, acceptor: SimNetwork, target: Address
     ) -> tuple[SimStream, SimStream]:
         """Both ends of a new stream: the dialler's and the acceptor's."""
-        pair = _Pair(self, (dialler, acceptor), (source, target))
+        pair = Pair(self, (dialler, acceptor), (source, target))
         self._streams[pair.serial] = pair
         return pair.ends
 
@@ -239,248 +220,3 @@ class SimNetwork:
         if error:
             raise LocalError(f"cannot {action} {bind}: {os.strerror(error)}")
         return Address(self.ip, bind.port or self._take_port())
-
-
-class SimPackets:
-    """A `PacketEndpoint`. Arrivals stand in a heap, by the instant at which they can be read."""
-
-    def __init__(self, fabric: SimFabric, host: SimNetwork, address: Address) -> None:
-        self._fabric = fabric
-        self._host = host
-        self._address = address
-        self._arrivals: list[tuple[float, int, bytes, Address]] = []
-        self._changed = trio.Event()
-        self._is_closed = False
-        self.overflowed = 0
-
-    @property
-    def address(self) -> Address:
-        return self._address
-
-    def send_nowait(self, data: bytes, to: Address) -> bool:
-        self._check_open()
-        if len(data) > MTU_BYTES:
-            return False
-        self._fabric.carry(data, self._address, to)
-        return True
-
-    async def receive(self) -> tuple[bytes, Address]:
-        await trio.lowlevel.checkpoint()
-        while True:
-            await self._host.clock.wait_running()
-            packet = self.receive_nowait()
-            if packet is not None:
-                return packet
-            self._changed = trio.Event()
-            until = self._arrivals[0][0] if self._arrivals else math.inf
-            with self._fabric.time.move_on_at(until):
-                await self._changed.wait()
-
-    def receive_nowait(self) -> tuple[bytes, Address] | None:
-        self._check_open()
-        if not self._arrivals or self._arrivals[0][0] > self._fabric.time.now():
-            return None
-        _, _, data, source = heapq.heappop(self._arrivals)
-        return data, source
-
-    def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._changed.set()
-            del self._host.packets[self._address.port]
-
-    def arrive(self, at: float, data: bytes, source: Address) -> None:
-        if len(self._arrivals) >= BUFFER_PACKETS:
-            self.overflowed += 1
-            return
-        heapq.heappush(self._arrivals, (at, self._fabric.next_serial(), data, source))
-        self._changed.set()
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise trio.ClosedResourceError("packet socket closed")
-
-
-class SimListener:
-    """A `StreamListener`."""
-
-    def __init__(self, host: SimNetwork, address: Address) -> None:
-        self._host = host
-        self._address = address
-        self._waiting: deque[SimStream] = deque()
-        self._changed = trio.Event()
-        self._is_closed = False
-
-    @property
-    def address(self) -> Address:
-        return self._address
-
-    async def accept(self) -> SimStream:
-        await trio.lowlevel.checkpoint()
-        while True:
-            await self._host.clock.wait_running()
-            if self._is_closed:
-                raise trio.ClosedResourceError("listener closed")
-            if self._waiting:
-                return self._waiting.popleft()
-            self._changed = trio.Event()
-            await self._changed.wait()
-
-    def close(self) -> None:
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._changed.set()
-        del self._host.listeners[self._address.port]
-        for stream in self._waiting:
-            stream.pair.reset()
-
-    def arrive(self, stream: SimStream) -> None:
-        self._waiting.append(stream)
-        self._changed.set()
-
-
-class _Pair:
-    """The two ends of one stream."""
-
-    def __init__(
-        self,
-        fabric: SimFabric,
-        hosts: tuple[SimNetwork, SimNetwork],
-        addresses: tuple[Address, Address],
-    ) -> None:
-        self.fabric = fabric
-        self.serial = fabric.next_serial()
-        self._ips = (hosts[0].ip, hosts[1].ip)
-        dialler, acceptor = addresses
-        self.ends = (
-            SimStream(self, hosts[0], local=dialler, remote=acceptor),
-            SimStream(self, hosts[1], local=acceptor, remote=dialler),
-        )
-
-    def connects(self, one: str, other: str) -> bool:
-        return self._ips in ((one, other), (other, one))
-
-    def other(self, end: SimStream) -> SimStream:
-        return self.ends[1] if end is self.ends[0] else self.ends[0]
-
-    def reset(self) -> None:
-        """Both ends are broken; what is in flight is lost."""
-        for end in self.ends:
-            end.on_reset()
-        self.fabric.forget(self.serial)
-
-
-class SimStream:
-    """A `ByteStream`: what its other end sent stands in `_arrivals`, in order; b"" is the end."""
-
-    def __init__(self, pair: _Pair, host: SimNetwork, *, local: Address, remote: Address) -> None:
-        self.pair = pair
-        self._host = host
-        self._local = local
-        self._remote = remote
-        self._serial = pair.fabric.next_serial()
-        self._arrivals: deque[tuple[float, bytes]] = deque()
-        self._unread_bytes = 0
-        self._last_arrival = 0.0
-        self._changed = trio.Event()
-        self._is_closed = False
-        self._is_reset = False
-        host.streams[self._serial] = self
-
-    @property
-    def remote(self) -> Address:
-        return self._remote
-
-    async def send_all(self, data: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        target = self.pair.other(self)
-        rest = memoryview(data)
-        while rest:
-            await self._host.clock.wait_running()
-            self._check_usable()
-            room = WINDOW_BYTES - target.unread_bytes
-            if target.is_closed:
-                self.pair.reset()  # as the other host's kernel does
-            elif room > 0:
-                target.arrive(bytes(rest[:room]))
-                rest = rest[room:]
-            else:
-                await target.wait_changed()
-
-    async def receive_some(self, bytes_max: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        while True:
-            await self._host.clock.wait_running()
-            if self._is_closed:
-                raise trio.ClosedResourceError("stream closed")
-            if self._arrivals and self._arrivals[0][0] <= self.pair.fabric.time.now():
-                return self._read(bytes_max)
-            self._check_usable()
-            until = self._arrivals[0][0] if self._arrivals else math.inf
-            with self.pair.fabric.time.move_on_at(until):
-                await self.wait_changed()
-
-    async def aclose(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._host.streams.pop(self._serial, None)
-            other = self.pair.other(self)
-            if self._unread_bytes:
-                self.pair.reset()  # as TCP does when input was not read
-            elif other.is_closed:
-                self.pair.fabric.forget(self.pair.serial)
-            elif not self._is_reset:
-                other.arrive(b"")
-            self._changed.set()
-        await trio.lowlevel.checkpoint()
-
-    # --- for the other end -----------------------------------------------------------------
-
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
-
-    @property
-    def unread_bytes(self) -> int:
-        return self._unread_bytes
-
-    async def wait_changed(self) -> None:
-        """Until something was read, arrived, or ended."""
-        if self._changed.is_set():
-            self._changed = trio.Event()
-        await self._changed.wait()
-
-    def arrive(self, data: bytes) -> None:
-        fabric = self.pair.fabric
-        at = fabric.time.now() + fabric.travel_s(self._remote.host, self._local.host)
-        self._last_arrival = max(at, self._last_arrival)
-        self._arrivals.append((self._last_arrival, data))
-        self._unread_bytes += len(data)
-        self._changed.set()
-
-    def on_reset(self) -> None:
-        """What has arrived can still be read, as from a real socket; the rest is gone."""
-        now = self.pair.fabric.time.now()
-        self._is_reset = True
-        self._arrivals = deque(entry for entry in self._arrivals if entry[0] <= now)
-        self._unread_bytes = sum(len(data) for _, data in self._arrivals)
-        self._host.streams.pop(self._serial, None)
-        self._changed.set()
-
-    def _check_usable(self) -> None:
-        if self._is_closed:
-            raise trio.ClosedResourceError("stream closed")
-        if self._is_reset:
-            raise trio.BrokenResourceError("connection reset")
-
-    def _read(self, bytes_max: int) -> bytes:
-        at, data = self._arrivals[0]
-        taken, rest = data[:bytes_max], data[bytes_max:]
-        if rest:
-            self._arrivals[0] = (at, rest)
-        elif data:
-            self._arrivals.popleft()
-        self._unread_bytes -= len(taken)
-        self._changed.set()
-        return taken
