@@ -1,18 +1,17 @@
 """A network in memory: packets and streams between simulated hosts, with faults from a seed.
 
-Nothing runs in the background. What is sent is put into the receiver's queue with the instant at
-which it arrives, and the receiver waits for that instant; so the same seed gives the same run, and
-a thousand nodes need no task of their own here.
+Nothing runs in the background. What is sent gets the instant at which it arrives, and the receiver
+waits for that instant; so the same seed gives the same run, and a thousand nodes need no task of
+their own here.
 
-- **Packets** are delayed, lost, repeated and therefore reordered; larger than the MTU they are
-  refused, and a full socket buffer drops them.
-- **Streams** are delayed and keep their order, hold at most `WINDOW_BYTES` in flight, and are reset
-  when the path is cut or a host goes away. They lose nothing.
-- **Cuts** are one way or both ways, between two hosts. A packet already under way arrives. A stream
-  needs both ways.
+- `links`: how the ways between hosts behave, and what is cut, clogged or without power;
+- `packets`: delayed, lost, repeated and reordered; a full socket buffer drops them;
+- `connection` and `streams`: in order, with retransmissions; a cut is silent, so a stream that is
+  cut goes on after the heal, breaks after a quarter of an hour, or is reset by a host that does
+  not know it any more.
 
 Host names are IP addresses. A paused host (`SimClock.pause`) reads nothing, but the network goes
-on filling its buffers.
+on filling its buffers. A host without power answers nothing; one without a process refuses.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ import errno
 import ipaddress
 import itertools
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Literal
 
 from muster.clock import TrioClock
-from muster.sim.links import Link
-from muster.sim.packets import BUFFER_PACKETS, MTU_BYTES, SimPackets
-from muster.sim.streams import WINDOW_BYTES, Pair, SimListener, SimStream
+from muster.sim.connection import STREAM_TIMEOUT_S, End
+from muster.sim.links import LAN, MTU_BYTES, WAN, FabricStatistics, Link, Ways
+from muster.sim.packets import BUFFER_PACKETS, Mailbox, SimPackets
+from muster.sim.streams import WINDOW_BYTES, SimListener, SimStream
 from muster_protocol.errors import LocalError
 from muster_protocol.types import Address
 
@@ -36,8 +35,9 @@ if TYPE_CHECKING:
     from muster.sim.clock import SimClock
     from muster_protocol.types import Rng
 
-__all__ = ["BUFFER_PACKETS", "MTU_BYTES", "WINDOW_BYTES", "FabricStatistics", "Link", "SimFabric",
-           "SimListener", "SimNetwork", "SimPackets", "SimStream"]  # fmt: skip
+__all__ = ["BUFFER_PACKETS", "LAN", "MTU_BYTES", "STREAM_TIMEOUT_S", "WAN", "WINDOW_BYTES",
+           "FabricStatistics", "Link", "SimFabric", "SimListener", "SimNetwork", "SimPackets",
+           "SimStream"]  # fmt: skip
 
 UNREACHABLE_S: Final = 3.0
 """Until a connection attempt into a cut fails: after two lost SYNs, where Linux goes on longer."""
@@ -45,111 +45,158 @@ UNREACHABLE_S: Final = 3.0
 PORT_FIRST: Final = 49_152
 """The dynamic ports of RFC 6335."""
 
-
-@dataclass(frozen=True, slots=True)
-class FabricStatistics:
-    """What became of packets, over all hosts."""
-
-    sent: int
-    lost: int
-    duplicated: int
-    cut: int
+Delivery = Callable[[Literal["packet", "stream"], Address, Address, bytes], None]
+"""What came, from where, to where, and the bytes."""
 
 
 class SimFabric:
     """The cables between all hosts of a run."""
 
-    def __init__(self, rng: Rng, *, link: Link | None = None) -> None:
-        """`link` is how all ways behave that `set_link` does not say otherwise of."""
+    def __init__(
+        self, rng: Rng, *, link: Link | None = None, on_delivery: Delivery | None = None
+    ) -> None:
+        """`link` is how all ways behave that `set_link` does not say otherwise of. `on_delivery`
+        is called at the moment at which a receiver reads something."""
         self.time = TrioClock()
-        self.link = link or Link()
-        self._rng = rng
-        self._links: dict[tuple[str, str], Link] = {}
-        self._cuts: dict[tuple[str, str], None] = {}
+        self.ways = Ways(rng, link or LAN)
+        self.on_delivery = on_delivery
         self._serial = itertools.count()
         self._hosts: dict[str, SimNetwork] = {}
-        self._streams: dict[int, Pair] = {}
-        self._sent = self._lost = self._duplicated = self._cut = 0
+        self._mailboxes: dict[Address, Mailbox] = {}
+        self._late_s: dict[str, tuple[float, float]] = {}
+        self._streams: dict[int, SimStream] = {}
+        self._stalled: dict[int, End] = {}
 
     def host(self, ip: str, clock: SimClock) -> SimNetwork:
         """The network as a process on host `ip` sees it. A new one kills the old one."""
         previous = self._hosts.get(ip)
         if previous is not None:
             previous.kill()
+        self._settle()
+        self.ways.set_power(ip, is_on=True)
         self._hosts[ip] = SimNetwork(self, ip, clock)
         return self._hosts[ip]
 
+    def statistics(self) -> FabricStatistics:
+        return self.ways.statistics()
+
+    # --- faults ------------------------------------------------------------------------------
+
+    @property
+    def link(self) -> Link:
+        """How all ways behave that have no link of their own."""
+        return self.ways.link
+
+    @link.setter
+    def link(self, link: Link) -> None:
+        self.ways.link = link
+
     def set_link(self, source: str, target: str, link: Link) -> None:
         """One way between two hosts."""
-        self._links[source, target] = link
+        self.ways.set_link(source, target, link)
 
     def cut(self, source: str, target: str, *, one_way: bool = False) -> None:
-        """Nothing gets from `source` to `target`, nor back unless `one_way`; resets streams."""
-        self._cuts[source, target] = None
+        """Nothing gets from `source` to `target`, nor back unless `one_way`. Silent: streams are
+        not told, and what they are to carry waits for the heal."""
+        self._settle()
+        self.ways.cut(source, target)
         if not one_way:
-            self._cuts[target, source] = None
-        for pair in list(self._streams.values()):
-            if pair.connects(source, target):
-                pair.reset()
+            self.ways.cut(target, source)
+
+    def clog(self, source: str, target: str, for_s: float) -> None:
+        """What is sent from `source` to `target` within `for_s` arrives after that. One way."""
+        self.ways.clog(source, target, until=self.time.now() + for_s)
 
     def heal(self, source: str, target: str) -> None:
         """Both ways between two hosts are whole again."""
-        self._cuts.pop((source, target), None)
-        self._cuts.pop((target, source), None)
+        self._settle()
+        self.ways.heal(source, target)
+        self.ways.heal(target, source)
 
     def heal_all(self) -> None:
-        self._cuts.clear()
+        """All ways are whole. Links, slow readers and hosts without power stay as they are."""
+        self._settle()
+        self.ways.heal_all()
 
-    def statistics(self) -> FabricStatistics:
-        return FabricStatistics(self._sent, self._lost, self._duplicated, self._cut)
+    def reset_streams(self, one: str, other: str) -> None:
+        """Both ends of all streams between two hosts are reset, as by a firewall that lost its
+        state. New ones may be dialled at once."""
+        self._settle()
+        for stream in list(self._streams.values()):
+            if {stream.end.host, stream.end.peer.host} == {one, other}:
+                stream.reset()
 
-    # --- for hosts and streams -------------------------------------------------------------
+    def reads_late(self, ip: str, min_s: float, max_s: float) -> None:
+        """Each packet to this host becomes readable so much later than it arrives, while its timers
+        are on time: a slow event loop, as Lifeguard describes it. 0, 0 ends it."""
+        if max_s:
+            self._late_s[ip] = (min_s, max_s)
+        else:
+            self._late_s.pop(ip, None)
+
+    def power_off(self, ip: str) -> None:
+        """A host is gone, until `host` gives it a new process: nobody is told, and its streams
+        stay half-open at their other ends."""
+        self._settle()
+        self.ways.set_power(ip, is_on=False)
+        for stream in list(self._streams.values()):
+            for side in (stream, stream.peer):
+                if side.end.host == ip:
+                    side.lose_power()
+        network = self._hosts.get(ip)
+        if network is not None:
+            network.kill()
+
+    # --- for hosts and streams -----------------------------------------------------------------
 
     def find(self, ip: str) -> SimNetwork | None:
-        return self._hosts.get(ip)
+        """Who answers at `ip`, if anybody."""
+        return self._hosts.get(ip) if self.ways.has_power(ip) else None
 
-    def is_cut(self, source: str, target: str) -> bool:
-        return (source, target) in self._cuts
-
-    def next_serial(self) -> int:
-        """Orders what arrives at the same instant."""
-        return next(self._serial)
+    def mailbox(self, address: Address) -> Mailbox:
+        """What is under way to `address`."""
+        mailbox = self._mailboxes.get(address)
+        if mailbox is None:
+            mailbox = self._mailboxes[address] = Mailbox()
+        return mailbox
 
     def travel_s(self, source: str, target: str) -> float:
-        link = self._links.get((source, target), self.link)
-        return link.delay_s + link.jitter_s * self._rng.random()
+        """How long a packet of a handshake takes over a way, clogs included."""
+        now = self.time.now()
+        return self.ways.piece(source, target, 0, now=now) - now
 
     def carry(self, data: bytes, source: Address, target: Address) -> None:
         """One packet on its way, which may end anywhere."""
-        self._sent += 1
-        if self.is_cut(source.host, target.host):
-            self._cut += 1
-            return
-        link = self._links.get((source.host, target.host), self.link)
-        if self._rng.random() < link.loss:
-            self._lost += 1
-            return
-        copies = 1
-        if self._rng.random() < link.duplicate:
-            self._duplicated += 1
-            copies = 2
-        host = self.find(target.host)
-        endpoint = host.packets.get(target.port) if host is not None else None
-        for _ in range(copies):
-            arrives_at = self.time.now() + self.travel_s(source.host, target.host)
-            if endpoint is not None:
-                endpoint.arrive(arrives_at, data, source)
+        now = self.time.now()
+        for at in self.ways.packet(source.host, target.host, len(data), now=now):
+            late_s = self._late_s.get(target.host)
+            read_at = at if late_s is None else at + self.ways.late_s(late_s)
+            self.mailbox(target).put(read_at, next(self._serial), data, source, now=now)
 
     def connect(
         self, dialler: SimNetwork, source: Address, acceptor: SimNetwork, target: Address
     ) -> tuple[SimStream, SimStream]:
         """Both ends of a new stream: the dialler's and the acceptor's."""
-        pair = Pair(self, (dialler, acceptor), (source, target))
-        self._streams[pair.serial] = pair
-        return pair.ends
+        ends = [End(self.ways, host.ip, next(self._serial), self._stalled)
+                for host in (dialler, acceptor)]  # fmt: skip
+        ends[0].peer, ends[1].peer = ends[1], ends[0]
+        ours = SimStream(self, dialler, ends[0], local=source, remote=target)
+        theirs = SimStream(self, acceptor, ends[1], local=target, remote=source)
+        ours.peer, theirs.peer = theirs, ours
+        self._streams[ends[0].serial] = ours
+        return ours, theirs
 
-    def forget(self, serial: int) -> None:
-        self._streams.pop(serial, None)
+    def forget_if_over(self, end: End) -> None:
+        """Nothing may come of a connection any more whose ends are both closed."""
+        if end.is_over and end.peer.is_over:
+            self._streams.pop(end.serial, None)
+            self._streams.pop(end.peer.serial, None)
+
+    def _settle(self) -> None:
+        """Before anything changes that decides about retransmissions: do those that were due."""
+        for end in list(self._stalled.values()):
+            end.settle(self.time.now())
+            self.forget_if_over(end)
 
 
 class SimNetwork:
@@ -179,7 +226,8 @@ class SimNetwork:
         fabric, here = self._fabric, Address(self.ip, self._take_port())
         await self.clock.sleep(fabric.travel_s(self.ip, to.host))
         host = fabric.find(to.host)
-        if host is None or fabric.is_cut(self.ip, to.host) or fabric.is_cut(to.host, self.ip):
+        ways = fabric.ways
+        if host is None or ways.is_cut(self.ip, to.host) or ways.is_cut(to.host, self.ip):
             await self.clock.sleep(UNREACHABLE_S)
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         listener = host.listeners.get(to.port)
@@ -190,7 +238,7 @@ class SimNetwork:
         try:
             await self.clock.sleep(fabric.travel_s(to.host, self.ip))
         except BaseException:  # nobody is there any more to hold the stream
-            ours.pair.reset()
+            ours.die()
             raise
         return ours
 
@@ -204,7 +252,7 @@ class SimNetwork:
         for listener in list(self.listeners.values()):
             listener.close()
         for stream in list(self.streams.values()):
-            stream.pair.reset()
+            stream.die()
 
     def _take_port(self) -> int:
         port, self._next_port = self._next_port, self._next_port + 1

@@ -1,14 +1,18 @@
-"""Listeners and byte streams of simulated hosts."""
+"""Listeners and byte streams of simulated hosts: what a process holds of a `connection`.
+
+A stream keeps its order and holds at most `WINDOW_BYTES` on the way. It loses nothing as long as
+it lives; how it ends, and how long it does not, stands in `connection`.
+"""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 if TYPE_CHECKING:
+    from muster.sim.connection import End
     from muster.sim.network import SimFabric, SimNetwork
     from muster_protocol.types import Address
 
@@ -48,60 +52,30 @@ class SimListener:
         self._changed.set()
         del self._host.listeners[self._address.port]
         for stream in self._waiting:
-            stream.pair.reset()
+            stream.die()
 
     def arrive(self, stream: SimStream) -> None:
         self._waiting.append(stream)
         self._changed.set()
 
 
-class Pair:
-    """The two ends of one stream."""
+class SimStream:
+    """A `ByteStream`."""
 
     def __init__(
-        self,
-        fabric: SimFabric,
-        hosts: tuple[SimNetwork, SimNetwork],
-        addresses: tuple[Address, Address],
+        self, fabric: SimFabric, host: SimNetwork, end: End, *, local: Address, remote: Address
     ) -> None:
-        self.fabric = fabric
-        self.serial = fabric.next_serial()
-        self._ips = (hosts[0].ip, hosts[1].ip)
-        dialler, acceptor = addresses
-        self.ends = (
-            SimStream(self, hosts[0], local=dialler, remote=acceptor),
-            SimStream(self, hosts[1], local=acceptor, remote=dialler),
-        )
-
-    def connects(self, one: str, other: str) -> bool:
-        return self._ips in ((one, other), (other, one))
-
-    def other(self, end: SimStream) -> SimStream:
-        return self.ends[1] if end is self.ends[0] else self.ends[0]
-
-    def reset(self) -> None:
-        """Both ends are broken; what is in flight is lost."""
-        for end in self.ends:
-            end.on_reset()
-        self.fabric.forget(self.serial)
-
-
-class SimStream:
-    """A `ByteStream`: what its other end sent stands in `_arrivals`, in order; b"" is the end."""
-
-    def __init__(self, pair: Pair, host: SimNetwork, *, local: Address, remote: Address) -> None:
-        self.pair = pair
+        self.end = end
+        self.peer = self
+        """The stream of the other side."""
+        self._fabric = fabric
         self._host = host
         self._local = local
         self._remote = remote
-        self._serial = pair.fabric.next_serial()
-        self._arrivals: deque[tuple[float, bytes]] = deque()
-        self._unread_bytes = 0
-        self._last_arrival = 0.0
-        self._changed = trio.Event()
+        self.readable = trio.Event()
+        self.room = trio.Event()
         self._is_closed = False
-        self._is_reset = False
-        host.streams[self._serial] = self
+        host.streams[end.serial] = self
 
     @property
     def remote(self) -> Address:
@@ -109,93 +83,94 @@ class SimStream:
 
     async def send_all(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
-        target = self.pair.other(self)
         rest = memoryview(data)
         while rest:
             await self._host.clock.wait_running()
-            self._check_usable()
-            room = WINDOW_BYTES - target.unread_bytes
-            if target.is_closed:
-                self.pair.reset()  # as the other host's kernel does
-            elif room > 0:
-                target.arrive(bytes(rest[:room]))
+            now = self._settle()
+            self._check_usable(now)
+            room = WINDOW_BYTES - self.end.peer.unread_bytes
+            if room > 0:
+                self.end.send(bytes(rest[:room]), now)
                 rest = rest[room:]
+                self.peer.readable.set()
+                if self.end.is_in_trouble:  # our own reader has to wake earlier than it knows
+                    self.readable.set()
             else:
-                await target.wait_changed()
+                self.room = trio.Event()
+                with self._fabric.time.move_on_at(self.end.wake_to_send_at()):
+                    await self.room.wait()
 
     async def receive_some(self, bytes_max: int) -> bytes:
         await trio.lowlevel.checkpoint()
         while True:
             await self._host.clock.wait_running()
+            now = self._settle()
+            end = self.end
             if self._is_closed:
                 raise trio.ClosedResourceError("stream closed")
-            if self._arrivals and self._arrivals[0][0] <= self.pair.fabric.time.now():
+            if end.arrivals and end.arrivals[0][0] <= min(now, end.breaks_at):
                 return self._read(bytes_max)
-            self._check_usable()
-            until = self._arrivals[0][0] if self._arrivals else math.inf
-            with self.pair.fabric.time.move_on_at(until):
-                await self.wait_changed()
+            self._check_usable(now)
+            self.readable = trio.Event()
+            with self._fabric.time.move_on_at(end.wake_to_read_at()):
+                await self.readable.wait()
 
     async def aclose(self) -> None:
         if not self._is_closed:
-            self._is_closed = True
-            self._host.streams.pop(self._serial, None)
-            other = self.pair.other(self)
-            if self._unread_bytes:
-                self.pair.reset()  # as TCP does when input was not read
-            elif other.is_closed:
-                self.pair.fabric.forget(self.pair.serial)
-            elif not self._is_reset:
-                other.arrive(b"")
-            self._changed.set()
+            now = self._settle()
+            self._leave()
+            self.end.close(now)
+            self.look_again()
+            self._fabric.forget_if_over(self.end)
         await trio.lowlevel.checkpoint()
 
-    # --- for the other end -----------------------------------------------------------------
+    # --- for the fabric and the other end ------------------------------------------------------
 
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
+    def look_again(self) -> None:
+        """Something was sent, or has ended: who waits on either side computes anew until when."""
+        for stream in (self, self.peer):
+            stream.readable.set()
+            stream.room.set()
 
-    @property
-    def unread_bytes(self) -> int:
-        return self._unread_bytes
+    def die(self) -> None:
+        """Its process has ended, on a host that lives."""
+        self._leave()
+        self.end.die(self._settle())
+        self.look_again()
+        self._fabric.forget_if_over(self.end)
 
-    async def wait_changed(self) -> None:
-        """Until something was read, arrived, or ended."""
-        if self._changed.is_set():
-            self._changed = trio.Event()
-        await self._changed.wait()
+    def lose_power(self) -> None:
+        """Its host is gone; the other end is not told."""
+        self._leave()
+        self.end.lose_power(self._fabric.time.now())
+        self.look_again()
 
-    def arrive(self, data: bytes) -> None:
-        fabric = self.pair.fabric
-        at = fabric.time.now() + fabric.travel_s(self._remote.host, self._local.host)
-        self._last_arrival = max(at, self._last_arrival)
-        self._arrivals.append((self._last_arrival, data))
-        self._unread_bytes += len(data)
-        self._changed.set()
+    def reset(self) -> None:
+        """Something in between resets both ends."""
+        now = self._settle()
+        self.end.reset(now)
+        self.end.peer.reset(now)
+        self.look_again()
 
-    def on_reset(self) -> None:
-        """What has arrived can still be read, as from a real socket; the rest is gone."""
-        now = self.pair.fabric.time.now()
-        self._is_reset = True
-        self._arrivals = deque(entry for entry in self._arrivals if entry[0] <= now)
-        self._unread_bytes = sum(len(data) for _, data in self._arrivals)
-        self._host.streams.pop(self._serial, None)
-        self._changed.set()
+    def _leave(self) -> None:
+        self._is_closed = True
+        self._host.streams.pop(self.end.serial, None)
 
-    def _check_usable(self) -> None:
+    def _settle(self) -> float:
+        now = self._fabric.time.now()
+        self.end.settle(now)
+        self.end.peer.settle(now)
+        return now
+
+    def _check_usable(self, now: float) -> None:
         if self._is_closed:
             raise trio.ClosedResourceError("stream closed")
-        if self._is_reset:
+        if self.end.breaks_at <= now:
             raise trio.BrokenResourceError("connection reset")
 
     def _read(self, bytes_max: int) -> bytes:
-        at, data = self._arrivals[0]
-        taken, rest = data[:bytes_max], data[bytes_max:]
-        if rest:
-            self._arrivals[0] = (at, rest)
-        elif data:
-            self._arrivals.popleft()
-        self._unread_bytes -= len(taken)
-        self._changed.set()
+        taken = self.end.read(bytes_max)
+        self.peer.room.set()
+        if self._fabric.on_delivery is not None and taken:
+            self._fabric.on_delivery("stream", self._remote, self._local, taken)
         return taken

@@ -341,13 +341,13 @@ async def test_handler_that_crashes_is_not_hidden(lan: Lan, autojump_clock: Mock
     await connection.aclose()
 
 
-async def test_cut_breaks_both_ends_and_nothing_is_counted(
+async def test_reset_breaks_both_ends_and_nothing_is_counted(
     lan: Lan, autojump_clock: MockClock
 ) -> None:
     a, b = await lan.node("a"), await lan.node("b")
     connection = await a.streams.dial(b.id, b.address, Purpose.RAFT)
     await settle()
-    lan.fabric.cut(a.address.host, b.address.host, one_way=True)
+    lan.fabric.reset_streams(a.address.host, b.address.host)
     with pytest.raises(trio.BrokenResourceError):
         await connection.receive()
     await connection.aclose()

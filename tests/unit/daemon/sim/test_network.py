@@ -126,20 +126,6 @@ async def test_stream_keeps_its_order_whatever_the_jitter(autojump_clock: MockCl
     await acceptor.aclose()
 
 
-async def test_cut_resets_streams_across_it_and_no_others(autojump_clock: MockClock) -> None:
-    fabric, (a, b, c) = fabric_of()
-    listener = await b.listen(Address(B, 1))
-    broken, whole = await a.dial(listener.address), await c.dial(listener.address)
-    ends = [await listener.accept() for _ in range(2)]
-    await broken.send_all(b"in flight")
-    fabric.cut(A, B)
-    for end in (broken, ends[0]):
-        with pytest.raises(trio.BrokenResourceError):
-            await end.receive_some(1)
-    await whole.send_all(b"x")
-    assert await ends[1].receive_some(1) == b"x"
-
-
 async def test_dial_into_a_cut_or_to_no_host_times_out(autojump_clock: MockClock) -> None:
     fabric, (a, b, _) = fabric_of()
     listener = await b.listen(Address(B, 1))
@@ -202,3 +188,95 @@ async def test_paused_host_reads_nothing_until_it_goes_on(
     b.clock.resume()
     await TrioClock().sleep(1.0)
     assert got == pytest.approx([start + 10.0] * 2)
+
+
+async def test_slow_reader_reads_late_while_its_timers_are_on_time(
+    autojump_clock: MockClock,
+) -> None:
+    fabric, (a, b, _) = fabric_of()
+    sender, receiver = await a.open_packets(Address(A, 0)), await b.open_packets(Address(B, 1))
+    fabric.reads_late(B, 0.5, 2.5)
+    start, late = trio.current_time(), []
+    for _ in range(50):
+        sender.send_nowait(b"x", receiver.address)
+    for _ in range(50):
+        await receiver.receive()
+        late.append(trio.current_time() - start)
+    assert 0.5 < min(late) < 0.8
+    assert 2.2 < max(late) < 2.51
+    start = trio.current_time()
+    await b.clock.sleep(1.0)
+    assert trio.current_time() - start == pytest.approx(1.0)
+    fabric.reads_late(B, 0.0, 0.0)
+    sender.send_nowait(b"x", receiver.address)
+    await receiver.receive()
+    assert trio.current_time() - start < 1.1
+
+
+async def test_clog_holds_packets_and_delivers_them_to_whoever_has_the_port_then(
+    autojump_clock: MockClock,
+) -> None:
+    fabric, (a, b, _) = fabric_of()
+    sender, receiver = await a.open_packets(Address(A, 0)), await b.open_packets(Address(B, 1))
+    fabric.clog(A, B, 10.0)
+    sender.send_nowait(b"held", receiver.address)
+    receiver.send_nowait(b"the way back is free", sender.address)
+    assert await drain(sender) == [b"the way back is free"]
+    assert await drain(receiver) == []
+    successor = await fabric.host(B, SimClock()).open_packets(Address(B, 1))
+    start = trio.current_time()
+    assert (await successor.receive())[0] == b"held"
+    assert trio.current_time() - start == pytest.approx(8.0, abs=0.01)
+
+
+async def test_packet_that_comes_to_a_free_port_is_not_kept_for_who_binds_it_later(
+    autojump_clock: MockClock,
+) -> None:
+    _, (a, b, _) = fabric_of()
+    sender = await a.open_packets(Address(A, 0))
+    sender.send_nowait(b"too early", Address(B, 1))
+    await TrioClock().sleep(1.0)
+    assert await drain(await b.open_packets(Address(B, 1))) == []
+
+
+async def test_host_without_power_answers_nothing_and_one_without_a_process_refuses(
+    autojump_clock: MockClock,
+) -> None:
+    fabric, (a, b, _) = fabric_of()
+    b.kill()
+    with pytest.raises(ConnectionRefusedError):
+        await a.dial(Address(B, 1))
+    fabric.power_off(B)
+    with pytest.raises(TimeoutError):
+        await a.dial(Address(B, 1))
+    await fabric.host(B, SimClock()).listen(Address(B, 1))
+    await (await a.dial(Address(B, 1))).aclose()
+
+
+async def test_what_is_read_is_told_at_the_moment_of_reading(autojump_clock: MockClock) -> None:
+    told: list[tuple[str, str, str, bytes, float]] = []
+
+    def tell(kind: str, source: Address, target: Address, data: bytes) -> None:
+        told.append((kind, source.host, target.host, data, trio.current_time()))
+
+    fabric = SimFabric(SeededEntropy("told").stream("net"), on_delivery=tell)
+    a, b = fabric.host(A, SimClock()), fabric.host(B, SimClock())
+    sender, receiver = await a.open_packets(Address(A, 0)), await b.open_packets(Address(B, 1))
+    listener = await b.listen(Address(B, 1))
+    dialler = await a.dial(listener.address)
+    acceptor = await listener.accept()
+    sender.send_nowait(b"p", receiver.address)
+    await dialler.send_all(b"stream")
+    await dialler.aclose()
+    await TrioClock().sleep(5.0)
+    assert told == []
+    now = trio.current_time()
+    await receiver.receive()
+    assert await acceptor.receive_some(4) == b"stre"
+    assert await acceptor.receive_some(4) == b"am"
+    assert await acceptor.receive_some(4) == b""
+    assert told == [
+        ("packet", A, B, b"p", now),
+        ("stream", A, B, b"stre", now),
+        ("stream", A, B, b"am", now),
+    ]
