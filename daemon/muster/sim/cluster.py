@@ -140,7 +140,7 @@ class SimCluster:
     async def crash(self, sim: SimNode) -> None:
         """SIGKILL."""
         self._take_down(sim)
-        sim.host.kill()
+        sim.host.crash()
         await trio.lowlevel.checkpoint()
 
     async def power_off(self, *nodes: SimNode, tear: bool = False) -> None:
@@ -203,7 +203,7 @@ class SimCluster:
         if sim.scope is scope and sim.is_up:  # nobody took it down: it ended by itself
             sim.ended_why = ended_why
             sim.life = Life.ENDED if ended_why else Life.DOWN
-            sim.host.kill()
+            sim.host.crash()
         ended.set()
 
     def _configuration(self, sim: SimNode) -> Any:

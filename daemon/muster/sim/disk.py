@@ -9,6 +9,10 @@ A failed sync is worse than none (fsyncgate): the kernel marks the pages clean, 
 succeeds, and the bytes are gone. So here the bytes that a failed sync was to save are zero after
 the next power failure, whatever was synced behind them.
 
+Beside that: it fills up (`capacity_bytes`, at any time), refuses (`fail`), rots (`rot`), is slow
+(the durations of `offload`) or hangs: then no work on it ends until `unhang`, as with a controller
+that resets itself or a network disk whose server is away.
+
 A process holds a `SimFiles`, made by `SimDisk.mount`. After `unmount` or `power_off` it is stale
 and refuses, so what is left of a dead process cannot write to the disk of its successor.
 """
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +35,9 @@ SECTOR_BYTES: Final = 512
 """What a disk writes whole or not at all."""
 
 CAPACITY_BYTES: Final = 1024 * 1024 * 1024
+
+_ANY: Final = "*"
+"""Stands for any file."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,20 +80,46 @@ class SimDisk:
     def __init__(self, rng: Rng, *, path: str = "/sim", capacity_bytes: int = CAPACITY_BYTES):
         self.path = path
         self.capacity_bytes = capacity_bytes
+        """May be changed at any time; less than is used means that the disk is full."""
         self.generation = 0
         self.files: dict[str, _File] = {}
+        self.on_sync: Callable[[str, bytes], None] | None = None
+        """Called with the name under which a file was opened, and what its sync made durable."""
+        self.is_hung = False
         self._rng = rng
         self._durable: dict[str, _File] = {}
         self._since_sync: list[dict[str, _File]] = []
-        self._failures: dict[str, list[int]] = {}
+        self._failures: dict[tuple[str, str], list[int]] = {}
+        self._when_released: list[Callable[[], None]] = []
 
     def mount(self) -> SimFiles:
         """The directory for a new process."""
         return SimFiles(self)
 
-    def fail(self, action: str, error: int = errno.EIO, *, times: int = 1) -> None:
-        """Make the next `times` calls of `action` ("write", "sync", "read", …) fail."""
-        self._failures.setdefault(action, []).extend([error] * times)
+    def fail(
+        self, action: str, error: int = errno.EIO, *, times: int = 1, name: str | None = None
+    ) -> None:
+        """Make the next `times` calls of `action` fail, on any file or on `name` only.
+
+        Actions: "read", "write", "sync" (of a file, or of the directory, whose name is ""), "open",
+        "truncate", "replace" (rename, by the new name), "remove", "list", "inspect".
+        """
+        self._failures.setdefault((action, name or _ANY), []).extend([error] * times)
+
+    def hang(self) -> None:
+        """From now on no work on it ends. Errors are not told either; the process waits."""
+        self.is_hung = True
+
+    def unhang(self) -> None:
+        """It goes on, with all that has waited."""
+        self.is_hung = False
+        waiting, self._when_released = self._when_released, []
+        for release in waiting:
+            release()
+
+    def when_released(self, release: Callable[[], None]) -> None:
+        """Call `release` when the disk hangs no more."""
+        self._when_released.append(release)
 
     def unmount(self) -> None:
         """The process is dead: its mount is stale. The page cache outlives it."""
@@ -115,6 +149,22 @@ class SimDisk:
         """Rot: one bit of a file changes on the disk."""
         self.files[name].data[bit // 8] ^= 1 << (bit % 8)
 
+    def rot(self, rng: Rng) -> tuple[str, int] | None:
+        """Flip one bit in a sector of what is durable, all sectors alike likely. Returns the file
+        and the bit; None on a disk that holds nothing."""
+        sectors = [
+            (name, start)
+            for name in sorted(self._durable)
+            for start in range(0, self._durable[name].durable_bytes, SECTOR_BYTES)
+        ]
+        if not sectors:
+            return None
+        name, start = sectors[rng.randrange(len(sectors))]
+        file = self._durable[name]
+        bit = start * 8 + rng.randrange(8 * min(SECTOR_BYTES, file.durable_bytes - start))
+        file.data[bit // 8] ^= 1 << (bit % 8)
+        return name, bit
+
     # --- for SimFiles ----------------------------------------------------------------------
 
     def used_bytes(self) -> int:
@@ -128,9 +178,11 @@ class SimDisk:
         self._durable = dict(self.files)
         self._since_sync = []
 
-    def injected(self, action: str) -> int:
+    def injected(self, action: str, name: str) -> int:
         """The errno with which this call has to fail, or 0."""
-        pending = self._failures.get(action)
+        if not self._failures:
+            return 0
+        pending = self._failures.get((action, name)) or self._failures.get((action, _ANY))
         return pending.pop(0) if pending else 0
 
 
@@ -192,7 +244,7 @@ class SimFiles:
 
     def check(self, action: str, name: str) -> None:
         """Errors: StorageError if a failure was injected, or the process is dead."""
-        error = self._disk.injected(action) if self.is_mounted else errno.ENODEV
+        error = self._disk.injected(action, name) if self.is_mounted else errno.ENODEV
         if error:
             raise self.error(action, name, error)
 
@@ -228,9 +280,12 @@ class _SimAppendFile:
             if self._files.is_mounted:
                 self._file.fail_sync()
             raise
+        since = self._file.durable_bytes
         self._file.sync()
-        if self._file not in self._disk.files.values():
+        if not any(self._file is file for file in self._disk.files.values()):
             raise self._files.error("sync", self._name, errno.ENOENT)
+        if self._disk.on_sync is not None:
+            self._disk.on_sync(self._name, bytes(self._file.data[since:]))
 
     def close(self) -> None:
         self._is_open = False

@@ -174,3 +174,134 @@ def test_rot_changes_one_bit(disk: SimDisk) -> None:
     put(disk.mount(), "log", b"\0\0")
     disk.flip_bit("log", 9)
     assert disk.mount().read("log") == b"\0\x02"
+
+
+def test_name_may_be_durable_before_its_bytes_are(disk: SimDisk) -> None:
+    """Renaming over the old file without syncing the new one first loses both (ext4's zero-length
+    files)."""
+    files = disk.mount()
+    put(files, "record", b"old")
+    files.sync_directory()
+    put(files, "new", b"new", sync=False)
+    files.rename("new", "record")
+    files.sync_directory()
+    disk.power_off()
+    assert disk.mount().read("record") == b""
+
+
+def test_torn_power_failure_may_keep_a_rename_that_was_not_synced_or_not() -> None:
+    seen = set()
+    for seed in range(40):
+        disk = SimDisk(SeededEntropy(f"rename {seed}").stream("disk"))
+        files = disk.mount()
+        put(files, "record", b"old")
+        files.sync_directory()
+        put(files, "new", b"new")
+        files.rename("new", "record")
+        disk.power_off(tear=True)
+        left = disk.mount()
+        seen.add((tuple(left.names()), left.read("record")))
+    assert seen == {
+        (("record",), b"old"),
+        (("new", "record"), b"old"),
+        (("record",), b"new"),
+    }
+
+
+def test_files_lose_their_unsynced_ends_independently() -> None:
+    """Written in this order, but the second may be there without the first."""
+    seen = set()
+    for seed in range(60):
+        disk = SimDisk(SeededEntropy(f"order {seed}").stream("disk"))
+        files = disk.mount()
+        for name in ("first", "second"):
+            put(files, name, b"")
+        files.sync_directory()
+        for name in ("first", "second"):
+            put(files, name, b"x", sync=False)
+        disk.power_off(tear=True)
+        left = disk.mount()
+        seen.add((left.read("first") or b"", left.read("second") or b""))
+    assert (b"", b"x") in seen
+    assert (b"x", b"") in seen
+
+
+def test_read_error_hits_the_file_it_is_meant_for(disk: SimDisk) -> None:
+    files = disk.mount()
+    put(files, "a", b"1")
+    put(files, "b", b"2")
+    disk.fail("read", name="b")
+    assert files.read("a") == b"1"
+    with pytest.raises(StorageError, match="cannot read /sim/b: Input/output error"):
+        files.read("b")
+    assert files.read("b") == b"2"
+
+
+def test_directory_that_does_not_sync_keeps_its_names_unsafe(disk: SimDisk) -> None:
+    files = disk.mount()
+    put(files, "a", b"1")
+    disk.fail("sync", name="")
+    with pytest.raises(StorageError):
+        files.sync_directory()
+    disk.power_off()
+    assert disk.mount().names() == []
+
+
+def test_capacity_may_shrink_below_what_is_used_and_grow_again(disk: SimDisk) -> None:
+    files = disk.mount()
+    handle = files.append("a")
+    handle.write(b"12345678")
+    disk.capacity_bytes = 4
+    assert files.free_bytes() == 0
+    with pytest.raises(StorageError, match="No space left"):
+        handle.write(b"9")
+    handle.sync()  # what is there already has its place
+    assert files.read("a") == b"12345678"
+    disk.capacity_bytes = 9
+    handle.write(b"9")
+    assert files.read("a") == b"123456789"
+
+
+def test_rot_hits_every_sector_of_what_is_durable_and_nothing_else(disk: SimDisk) -> None:
+    files = disk.mount()
+    put(files, "large", bytes(3 * SECTOR_BYTES))
+    put(files, "small", b"\0")
+    files.sync_directory()
+    put(files, "large", bytes(10 * SECTOR_BYTES), sync=False)
+    put(files, "unknown", b"\0")
+    rng = SeededEntropy("rot").stream("rot")
+    hits = [disk.rot(rng) for _ in range(200)]
+    sectors = {(name, bit // 8 // SECTOR_BYTES) for name, bit in filter(None, hits)}
+    assert sectors == {("large", 0), ("large", 1), ("large", 2), ("small", 0)}
+    assert files.read("large") != bytes(13 * SECTOR_BYTES)
+    assert files.read("unknown") == b"\0"
+
+
+def test_rot_changes_exactly_one_bit_and_survives_the_power(disk: SimDisk) -> None:
+    files = disk.mount()
+    put(files, "a", bytes(1000))
+    files.sync_directory()
+    hit = disk.rot(SeededEntropy("rot").stream("rot"))
+    disk.power_off()
+    data = disk.mount().read("a")
+    assert data is not None
+    assert hit is not None
+    assert int.from_bytes(data, "little") == 1 << hit[1]
+    assert (
+        SimDisk(SeededEntropy("empty").stream("disk")).rot(SeededEntropy("r").stream("r")) is None
+    )
+
+
+def test_sync_tells_what_it_has_made_durable(disk: SimDisk) -> None:
+    told: list[tuple[str, bytes]] = []
+    disk.on_sync = lambda name, data: told.append((name, data))
+    handle = disk.mount().append("log")
+    handle.write(b"one")
+    handle.write(b"two")
+    handle.sync()
+    handle.sync()
+    handle.write(b"three")
+    disk.fail("sync")
+    with pytest.raises(StorageError):
+        handle.sync()
+    assert told == [("log", b"onetwo"), ("log", b"")]

@@ -13,7 +13,8 @@ from muster.entropy import SeededEntropy
 from muster.sim.clock import SimClock
 from muster.sim.network import SimFabric
 from muster.sim.offload import SimOffload
-from muster.sim.world import SimHost
+from muster.sim.world import SimHost, power_off
+from muster.world import World
 from muster_protocol.errors import StorageError
 from muster_protocol.types import Address
 
@@ -114,7 +115,7 @@ async def test_killed_process_keeps_the_page_cache_and_loses_its_hands(
     old.files.append("log").write(b"written")
     packets = await old.network.open_packets(Address("10.0.0.1", 1))
     host.clock.pause()
-    host.kill()
+    host.crash()
     new = host.start()
     assert not host.clock.is_paused
     assert new.files.read("log") == b"written"
@@ -134,3 +135,107 @@ async def test_lives_of_a_host_draw_differently_and_runs_of_a_seed_alike(
 
     assert tokens() == tokens()
     assert len(set(tokens())) == 4
+
+
+async def sync_in(world: World, data: bytes, ended: list[float]) -> None:
+    handle = world.files.append("log")
+    handle.write(data)
+    await world.offload.run(handle.sync, kind="fsync")
+    ended.append(trio.current_time())
+
+
+async def test_slow_disk_stays_slow_in_the_next_life(
+    host: SimHost, autojump_clock: MockClock
+) -> None:
+    host.start().offload.durations_s["fsync"] = 0.5
+    host.crash()
+    ended: list[float] = []
+    start = trio.current_time()
+    await sync_in(host.start(), b"x", ended)
+    assert ended == [pytest.approx(start + 0.5)]
+
+
+async def test_hung_disk_ends_nothing_until_it_goes_on(
+    host: SimHost, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    world, ended = host.start(), list[float]()
+    host.disk.hang()
+    nursery.start_soon(sync_in, world, b"x", ended)
+    await TrioClock().sleep(100.0)
+    assert ended == []
+    assert host.disk.files["log"].durable_bytes == 0
+    host.disk.unhang()
+    host.disk.hang()
+    await TrioClock().sleep(100.0)
+    assert ended == []
+    start = trio.current_time()
+    host.disk.unhang()
+    await TrioClock().sleep(1.0)
+    assert ended == [start]
+
+
+async def test_power_failure_frees_who_waits_for_a_hung_disk_and_nothing_was_synced(
+    host: SimHost, autojump_clock: MockClock
+) -> None:
+    world, ended = host.start(), list[float]()
+    world.files.append("log")
+    world.files.sync_directory()
+    host.disk.hang()
+    with trio.fail_after(10.0):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sync_in, world, b"x", ended)
+            await TrioClock().sleep(1.0)
+            host.power_off()
+            nursery.cancel_scope.cancel()
+    assert ended == []
+    again = host.start()
+    assert again.files.read("log") == b""
+    await sync_in(again, b"the disk answers again", ended)
+    assert len(ended) == 1
+
+
+async def test_crash_resets_streams_and_lost_power_does_not(autojump_clock: MockClock) -> None:
+    fabric = SimFabric(SeededEntropy("w").stream("net"))
+    hosts = [SimHost(fabric, f"10.0.0.{number}", seed="w") for number in (1, 2, 3)]
+    worlds = [host.start() for host in hosts]
+    streams = []
+    for world in worlds[1:]:
+        await world.network.listen(Address(world.network.ip, 1))
+        streams.append(await worlds[0].network.dial(Address(world.network.ip, 1)))
+    hosts[1].crash()
+    with pytest.raises(trio.BrokenResourceError):
+        await streams[0].receive_some(1)
+    hosts[2].power_off()
+    with trio.move_on_after(100.0) as scope:
+        await streams[1].receive_some(1)
+    assert scope.cancelled_caught
+
+
+async def test_power_goes_from_all_hosts_at_once(autojump_clock: MockClock) -> None:
+    fabric = SimFabric(SeededEntropy("w").stream("net"))
+    hosts = [SimHost(fabric, f"10.0.0.{number}", seed="w") for number in (1, 2)]
+    for host in hosts:
+        host.start().files.append("log").write(b"unsynced")
+    power_off(hosts)
+    assert [host.world for host in hosts] == [None, None]
+    assert [host.start().files.names() for host in hosts] == [[], []]
+
+
+async def test_paused_host_resumes_where_it_was(
+    host: SimHost, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    host.start()
+    host.pause()
+    woken: list[float] = []
+
+    async def sleep() -> None:
+        await host.clock.sleep(1.0)
+        woken.append(trio.current_time())
+
+    nursery.start_soon(sleep)
+    await TrioClock().sleep(5.0)
+    assert woken == []
+    host.resume()
+    now = trio.current_time()
+    await TrioClock().sleep(1.0)
+    assert woken == [now]
