@@ -514,3 +514,23 @@ async def test_garbage_from_a_voter_costs_its_link_and_nothing_else(
             assert agent_state(receiver, "consistency").restarts == 0
             assert sender.me in receiver.agents.consistency.voter.core.guard.connected()
         await cluster.put(one, "k", b"v")
+
+
+@pytest.mark.parametrize("off_s", [1.0, 20.0])
+async def test_a_member_back_from_lost_power_gets_its_signal_streams_again(
+    autojump_clock: object, off_s: float
+) -> None:
+    """Nobody told the others that their streams to it lead nowhere, and they had nothing to say;
+    it was up to them to dial, so it neither got nor sent signals, for ever."""
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        await trio.sleep(5)
+        highest = max(cluster.nodes, key=lambda node: node.me)
+        await cluster.power_off(highest)
+        await trio.sleep(off_s)
+        await cluster.start(highest)
+        streams = lambda: [len(node.agents.signals._streams) for node in cluster.nodes]  # noqa: E731
+        await cluster.until(lambda: streams() == [2, 2, 2], 30.0)
+        await trio.sleep(60)
+        assert streams() == [2, 2, 2]

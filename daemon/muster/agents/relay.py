@@ -1,8 +1,10 @@
 """The signal relay: brings signals of scope cluster to every member, by streams.
 
 The machine is `muster_protocol.signals.relay`, which says what is promised. This shell keeps one
-stream to each live member: of two the one with the lower id dials. Messages to a peer that does
-not read close its stream, as the machine's contract demands.
+stream to each live member: of two the one with the lower id dials. It may not know that it has to:
+where the other host lost power, nothing tells it that its old stream leads nowhere. So the other
+one dials, too, when it has waited for `PATIENCE_S`, and the newer stream replaces the older one.
+Messages to a peer that does not read close its stream, as the machine's contract demands.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ REDIAL_S: Final = 2.0
 """Signals wait in the ring meanwhile; nothing is lost by two seconds."""
 
 DIAL_S: Final = 2.0
+PATIENCE_S: Final = 10.0
+"""Time for a few dials of the member with the lower id, which is usually there by then."""
+
 QUEUE_MESSAGES_MAX: Final = 256
 """Messages waiting for one peer: a window of signals, acknowledgements and room."""
 
@@ -131,12 +136,22 @@ class SignalRelay(Agent):
         async with trio.open_nursery() as nursery:
             with self._registered():
                 dialling: dict[NodeId, None] = {}
+                missing_since: dict[NodeId, float] = {}
                 while True:
-                    for node, address in self._live_members().items():
-                        if node > self._me and node not in self._streams and node not in dialling:
+                    missing = self._missing()
+                    missing_since = {n: missing_since.get(n, self._clock.now()) for n in missing}
+                    for node, address in missing.items():
+                        waited_s = self._clock.now() - missing_since[node]
+                        is_ours = node > self._me or waited_s >= PATIENCE_S
+                        if is_ours and node not in dialling:
                             dialling[node] = None
                             nursery.start_soon(self._dial, node, address, dialling)
                     await self._clock.sleep(REDIAL_S)
+
+    def _missing(self) -> dict[NodeId, Address]:
+        """The live members to which there is no stream."""
+        live = self._live_members()
+        return {node: address for node, address in live.items() if node not in self._streams}
 
     @contextlib.contextmanager
     def _registered(self) -> Iterator[None]:
