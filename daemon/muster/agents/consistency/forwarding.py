@@ -48,6 +48,11 @@ RETRY_S: Final = 0.05
 """Between two attempts while there is no leader: a fraction of a failover (1.3 s)."""
 
 DIAL_S: Final = 1.0
+SILENCE_S: Final = 3.0
+"""Without any reply for so long, what is asked next goes over a new stream, as it is with the links
+between voters (`links`). Nobody is told of a cut or of a leader's lost power, and what is sent into
+it comes minutes later, if at all."""
+
 SERVED_AT_ONCE_MAX: Final = 256
 """Forwarded requests that one stream may have under way here, until their replies have left; more
 wait unread."""
@@ -74,17 +79,32 @@ class _Call:
 class _Channel:
     """One open stream to a voter, with the calls that wait on it."""
 
-    def __init__(self, connection: PeerConnection) -> None:
+    def __init__(self, connection: PeerConnection, clock: Clock) -> None:
         self._connection = connection
+        self._clock = clock
         self._calls: dict[int, _Call] = {}
         self._number = 0
+        self._unanswered_since: float | None = None
         self.is_open = True
+
+    @property
+    def is_silent(self) -> bool:
+        """Was something asked, and nothing at all answered for `SILENCE_S`?"""
+        since = self._unanswered_since
+        return since is not None and self._clock.now() >= since + SILENCE_S
+
+    async def retire(self) -> None:
+        """Take no more calls. Those that wait may still be answered; the last one closes it."""
+        self.is_open = False
+        if not self._calls:
+            await self._connection.aclose()
 
     async def read(self) -> None:
         """Match replies to calls until the stream ends; then all calls end without one."""
         try:
             while data := await self._connection.receive():
                 reply = decode_forward(data)
+                self._unanswered_since = None
                 call = self._calls.pop(reply.number, None)
                 if call is not None:
                     call.reply = reply
@@ -103,12 +123,17 @@ class _Channel:
         self._number += 1
         number, call = self._number, _Call()
         self._calls[number] = call
+        if self._unanswered_since is None:
+            self._unanswered_since = self._clock.now()
         try:
             if not await self._send(encode(make(number))):
                 return None
             await call.done.wait()
         finally:
             self._calls.pop(number, None)
+            if not self.is_open:
+                with trio.CancelScope(shield=True):
+                    await self.retire()
         return call.reply
 
     async def _send(self, data: bytes) -> bool:
@@ -212,7 +237,9 @@ class Forwarder:
         async with self._dialling:
             channel = self._channels.get(target)
             if channel is not None and channel.is_open:
-                return channel
+                if not channel.is_silent:
+                    return channel
+                await channel.retire()
             address = self._address_of(target)
             if address is None or self._nursery is None:
                 return None
@@ -223,7 +250,7 @@ class Forwarder:
                     return None
             except (RemoteError, OSError, trio.BrokenResourceError):
                 return None  # counted by the streams
-            channel = _Channel(connection)
+            channel = _Channel(connection, self._clock)
             if not self._start_reading(channel):
                 await connection.aclose()
                 return None

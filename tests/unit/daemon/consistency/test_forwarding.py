@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
 
 from muster.agents.consistency.forwarding import (
     SERVED_AT_ONCE_MAX,
+    SILENCE_S,
     UNREAD_S,
     Forwarder,
     ForwardServer,
@@ -168,7 +170,7 @@ class StuckConnection:
 
 async def test_a_channel_with_half_a_frame_sent_is_not_used_again(autojump_clock: object) -> None:
     connection = StuckConnection()
-    channel = _Channel(connection)  # type: ignore[arg-type]
+    channel = _Channel(connection, TrioClock())  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.read)
         with trio.move_on_after(0.1):
@@ -180,7 +182,7 @@ async def test_a_channel_with_half_a_frame_sent_is_not_used_again(autojump_clock
 
 async def test_who_only_waited_to_send_leaves_the_channel_as_it_is(autojump_clock: object) -> None:
     connection = StuckConnection()
-    channel = _Channel(connection)  # type: ignore[arg-type]
+    channel = _Channel(connection, TrioClock())  # type: ignore[arg-type]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(channel.read)
         nursery.start_soon(channel.call, AskConfiguration)  # it is sending
@@ -264,3 +266,51 @@ async def test_a_forwarder_that_has_ended_takes_nothing(autojump_clock: object) 
         pass
     assert await forwarder.submit(COMMAND, deadline=trio.current_time() + 1) is None
     assert not line.asked
+
+
+class SilentLines:
+    """Dials a new line each time; the first one leads nowhere, and nobody says so."""
+
+    def __init__(self) -> None:
+        self.dialled: list[Line] = []
+
+    async def dial(self, *_: object) -> Line:
+        line = Line(lambda number: Committed(number, RESULT))
+        if not self.dialled:
+            line.send = self._swallow  # type: ignore[method-assign]
+        self.dialled.append(line)
+        return line
+
+    async def _swallow(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_what_is_asked_after_a_long_silence_goes_over_a_new_stream(
+    autojump_clock: object,
+) -> None:
+    lines: Any = SilentLines()
+    async with forwarding_over(lines) as forwarder:
+        for _ in range(2):
+            with pytest.raises(OutcomeUnknown):
+                await forwarder.submit(COMMAND, deadline=trio.current_time() + SILENCE_S / 2)
+        assert len(lines.dialled) == 1
+        assert await forwarder.submit(COMMAND, deadline=trio.current_time() + 1) == RESULT
+        assert len(lines.dialled) == 2
+
+
+async def test_call_that_waits_on_a_silent_stream_may_still_be_answered(
+    autojump_clock: object,
+) -> None:
+    lines: Any = SilentLines()
+    results: list[Result | None] = []
+    async with forwarding_over(lines) as forwarder, trio.open_nursery() as nursery:
+
+        async def ask_early() -> None:
+            results.append(await forwarder.submit(COMMAND, deadline=trio.current_time() + 60))
+
+        nursery.start_soon(ask_early)
+        await trio.sleep(SILENCE_S)
+        assert await forwarder.submit(COMMAND, deadline=trio.current_time() + 1) == RESULT
+        lines.dialled[0]._send.send_nowait(encode(Committed(1, RESULT)))
+        await trio.sleep(1)
+    assert results == [RESULT]
