@@ -153,6 +153,10 @@ class SimFabric:
         """Who answers at `ip`, if anybody."""
         return self._hosts.get(ip) if self.ways.has_power(ip) else None
 
+    def is_cut(self, source: str, target: str) -> bool:
+        """Does nothing get from `source` to `target`?"""
+        return self.ways.is_cut(source, target)
+
     def mailbox(self, address: Address) -> Mailbox:
         """What is under way to `address`."""
         mailbox = self._mailboxes.get(address)
@@ -226,8 +230,7 @@ class SimNetwork:
         fabric, here = self._fabric, Address(self.ip, self._take_port())
         await self.clock.sleep(fabric.travel_s(self.ip, to.host))
         host = fabric.find(to.host)
-        ways = fabric.ways
-        if host is None or ways.is_cut(self.ip, to.host) or ways.is_cut(to.host, self.ip):
+        if host is None or fabric.is_cut(self.ip, to.host) or fabric.is_cut(to.host, self.ip):
             await self.clock.sleep(UNREACHABLE_S)
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         listener = host.listeners.get(to.port)
