@@ -26,7 +26,7 @@ from muster_protocol.crypto.keyring import Keyring
 from muster_protocol.effects import Notify
 from muster_protocol.errors import MusterError, first_of
 from muster_protocol.membership.member import MemberView
-from muster_protocol.types import NodeId
+from muster_protocol.types import Address, NodeId
 
 HERE: Final = Host({}, 0, "simulated")
 SECRET: Final = b"k" * 32
@@ -112,9 +112,11 @@ class SimCluster:
         config_file: str | None = None,
         link: Link | None = None,
         log: Callable[[SimNode, str, Notify], None] | None = None,
+        on_delivery: Callable[[str, Address, Address, bytes], None] | None = None,
     ) -> None:
         """`settings`: configuration keys; `config_file`: a muster.toml below them; `log` takes a
-        node, the name of its part, and what it says, beside what each node keeps."""
+        node, the name of its part, and what it says, beside what each node keeps; `on_delivery`:
+        see `SimFabric`."""
         assert 0 < size <= SIZE_MAX
         self._nursery = nursery
         self._settings = dict(settings or {})
@@ -122,7 +124,9 @@ class SimCluster:
         self._log = log
         self._keys = Keyring([SECRET], label=str(self._settings.get("cluster.label", "muster")))
         self.founders = size if founders is None else founders
-        self.fabric = SimFabric(SeededEntropy(seed).stream("network"), link=link)
+        self.fabric = SimFabric(
+            SeededEntropy(seed).stream("network"), link=link, on_delivery=on_delivery
+        )
         self.nodes = [
             SimNode(n, SimHost(self.fabric, f"127.0.0.{n}", seed=seed)) for n in range(1, size + 1)
         ]

@@ -28,7 +28,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Undo = Callable[[], Awaitable[None]]
 
-FSYNC_USUAL_S: Final = 0.001
+SLOW_READ_S: Final = (0.5, 2.5)
+"""As in kinship's replication of the Lifeguard paper."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", forbid_unknown_fields=True):
@@ -112,6 +113,33 @@ class FullDisk(Fault, frozen=True, kw_only=True, tag="full-disk"):
     node: str
 
 
+class HungDisk(Fault, frozen=True, kw_only=True, tag="hung-disk"):
+    """Nothing that is asked of the disk ends; then all of it does."""
+
+    node: str
+
+
+class SlowReader(Fault, frozen=True, kw_only=True, tag="slow-reader"):
+    """Packets are read 0.5 to 2.5 s late, timers are on time: the overloaded member of the
+    Lifeguard paper's replications."""
+
+    node: str
+
+
+class Clog(Fault, frozen=True, kw_only=True, tag="clog"):
+    """What `a` sends to `b` is held until the end, and delivered then."""
+
+    a: str
+    b: str
+
+
+class ResetStreams(Fault, frozen=True, kw_only=True, tag="reset-streams"):
+    """All streams between two nodes are reset, once; the way stays whole."""
+
+    a: str
+    b: str
+
+
 class StepClock(Fault, frozen=True, kw_only=True, tag="step-clock"):
     """Somebody sets the wall clock; it stays so."""
 
@@ -131,6 +159,10 @@ AnyFault = (
     | Lossy
     | SlowDisk
     | FullDisk
+    | HungDisk
+    | SlowReader
+    | Clog
+    | ResetStreams
     | StepClock
 )
 
@@ -170,6 +202,10 @@ class Injector:
             Lossy: self._lossy,
             SlowDisk: self._slow_disk,
             FullDisk: self._full_disk,
+            HungDisk: self._hung_disk,
+            SlowReader: self._slow_reader,
+            Clog: self._clog,
+            ResetStreams: self._reset_streams,
             StepClock: self._step_clock,
         }
 
@@ -191,7 +227,9 @@ class Injector:
         for sim in self._cluster.nodes:
             self._cluster.resume(sim)
             self._make_room(sim)
-            self._sync_in(sim, FSYNC_USUAL_S)
+            sim.host.durations_s.pop("fsync", None)
+            sim.host.disk.unhang()
+            self._fabric.reads_late(sim.host.ip, 0.0, 0.0)
             await self._start_again(sim)
 
     # --- who ------------------------------------------------------------------------------------
@@ -323,6 +361,29 @@ class Injector:
         self._nursery.start_soon(flap)
         return undo
 
+    async def _clog(self, fault: Clog) -> Undo:
+        a, b = self._find(fault.a), self._find(fault.b)
+        if a is not None and b is not None and a is not b:
+            self._fabric.clog(a.host.ip, b.host.ip, fault.for_s)
+        return _nothing
+
+    async def _reset_streams(self, fault: ResetStreams) -> Undo:
+        a, b = self._find(fault.a), self._find(fault.b)
+        if a is not None and b is not None and a is not b:
+            self._fabric.reset_streams(a.host.ip, b.host.ip)
+        return _nothing
+
+    async def _slow_reader(self, fault: SlowReader) -> Undo:
+        sim = self._find(fault.node)
+        if sim is None:
+            return _nothing
+        self._fabric.reads_late(sim.host.ip, *SLOW_READ_S)
+
+        async def undo() -> None:
+            self._fabric.reads_late(sim.host.ip, 0.0, 0.0)
+
+        return undo
+
     async def _lossy(self, fault: Lossy) -> Undo:
         self._fabric.link = Link(
             delay_s=fault.delay_s,
@@ -342,16 +403,23 @@ class Injector:
         sim = self._find(fault.node)
         if sim is None:
             return _nothing
-        self._sync_in(sim, fault.fsync_s)
+        sim.host.durations_s["fsync"] = fault.fsync_s
 
         async def undo() -> None:
-            self._sync_in(sim, FSYNC_USUAL_S)
+            sim.host.durations_s.pop("fsync", None)
 
         return undo
 
-    def _sync_in(self, sim: SimNode, seconds: float) -> None:
-        if sim.host.world is not None:
-            sim.host.world.offload.durations_s["fsync"] = seconds
+    async def _hung_disk(self, fault: HungDisk) -> Undo:
+        sim = self._find(fault.node)
+        if sim is None:
+            return _nothing
+        sim.host.disk.hang()
+
+        async def undo() -> None:
+            sim.host.disk.unhang()
+
+        return undo
 
     async def _full_disk(self, fault: FullDisk) -> Undo:
         sim = self._find(fault.node)

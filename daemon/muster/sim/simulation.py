@@ -10,6 +10,7 @@ event log. Nothing in a report is of real time.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -22,7 +23,7 @@ from muster.sim.checkers.violated import Violated
 from muster.sim.checkers.wording import timeline
 from muster.sim.cluster import SIZE_MAX, SimCluster, SimNode
 from muster.sim.deterministic import run_seeded
-from muster.sim.eventlog import EventLog
+from muster.sim.eventlog import EventLog, payload
 from muster.sim.faults import AnyFault, Injector, describe
 from muster.sim.history import History, HistoryRecorder
 from muster.sim.network import Link
@@ -32,6 +33,7 @@ from muster_protocol.errors import UsageError, first_of
 
 if TYPE_CHECKING:
     from muster_protocol.effects import Notify
+    from muster_protocol.types import Address
 
 FOUNDING_S: Final = 60.0
 QUIET_S: Final = 30.0
@@ -166,7 +168,10 @@ class Simulation:
                 link=plan.link,
                 config_file=plan.config_file,
                 log=self._note,
+                on_delivery=self._delivered,
             )
+            for sim in cluster.nodes:
+                sim.host.disk.on_sync = functools.partial(self._synced, sim)
             self._watch = watch = Watch(cluster)
             injector = Injector(cluster, self._entropy.stream("faults"), nursery)
             nursery.start_soon(self._look, watch)
@@ -254,6 +259,12 @@ class Simulation:
         assert self._watch is not None
         self._watch.note(sim, note)
 
+    def _delivered(self, kind: str, source: Address, target: Address, data: bytes) -> None:
+        self.log.add(_name_at(target), kind, f"{_name_at(source)} {payload(data)}")
+
+    def _synced(self, sim: SimNode, name: str, data: bytes) -> None:
+        self.log.add(sim.name, "sync", f"{name} {payload(data)}")
+
     def _tell(self, where: str, what: str) -> None:
         self.log.add(where, "moment", what)
         moment = Moment(round(trio.current_time(), 3), where, what)
@@ -297,6 +308,11 @@ class Simulation:
             events_sha256=self.log.digest(),
             timeline=tuple(self._timeline),
         )
+
+
+def _name_at(address: Address) -> str:
+    """A node's name by its address: see `SimCluster`."""
+    return f"n{address.host.rpartition('.')[2]}"
 
 
 async def _within(

@@ -15,15 +15,19 @@ from typing import Final
 from muster.entropy import SeededEntropy
 from muster.sim.faults import (
     AnyFault,
+    Clog,
     Crash,
     Cut,
     Flap,
     FullDisk,
+    HungDisk,
     Isolate,
     Lossy,
     Pause,
     PowerOff,
+    ResetStreams,
     SlowDisk,
+    SlowReader,
     Split,
     StepClock,
     Stop,
@@ -88,6 +92,10 @@ DRAWS: Final[dict[str, Draw]] = {
         node=_node(rng, n), fsync_s=round(rng.uniform(0.02, 1.5), 3), for_s=_for_s(rng)
     ),
     "full-disk": lambda rng, n: FullDisk(node=_node(rng, n), for_s=_for_s(rng)),
+    "hung-disk": lambda rng, n: HungDisk(node=_node(rng, n), for_s=_for_s(rng)),
+    "slow-reader": lambda rng, n: SlowReader(node=_node(rng, n), for_s=_for_s(rng)),
+    "clog": lambda rng, n: Clog(a=_node(rng, n), b=_node(rng, n), for_s=_for_s(rng)),
+    "reset-streams": lambda rng, n: ResetStreams(a=_node(rng, n), b=_node(rng, n)),
     "step-clock": lambda rng, n: StepClock(
         node=_node(rng, n), by_s=round(rng.uniform(-1e5, 1e5), 1), for_s=_for_s(rng)
     ),

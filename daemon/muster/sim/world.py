@@ -79,9 +79,6 @@ class SimHost:
         self.world = None
         self.clock.resume()
 
-    kill = crash
-    """For a process that has ended by itself: what is left of it goes the same way."""
-
     def power_off(self, *, tear: bool = False) -> None:
         """The plug is pulled: nobody is told, and what was not synced is lost, or with `tear` a
         part of it."""
