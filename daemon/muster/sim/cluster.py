@@ -11,9 +11,9 @@ the run.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -24,15 +24,21 @@ from muster.sim.network import Link, SimFabric
 from muster.sim.world import SimHost
 from muster_protocol.crypto.keyring import Keyring
 from muster_protocol.effects import Notify
-from muster_protocol.errors import MusterError, first_of
+from muster_protocol.errors import MusterError, OutcomeUnknown, Refused, UsageError, first_of
 from muster_protocol.membership.member import MemberView
 from muster_protocol.types import Address, NodeId
+
+T = TypeVar("T")
 
 HERE: Final = Host({}, 0, "simulated")
 SECRET: Final = b"k" * 32
 POLL_S: Final = 0.05
 SIZE_MAX: Final = 200
 """Nodes of one run: their addresses are 127.0.0.1 onwards."""
+
+
+class ProcessGone(Exception):
+    """A process ended before it answered."""
 
 
 class Life(enum.StrEnum):
@@ -59,8 +65,8 @@ class SimNode:
     """Of its present or last life."""
     notes: list[tuple[str, Notify]] = field(default_factory=list)
     ended_why: str = ""
-    known_id: NodeId | None = None
-    """Its id since its first start."""
+    process: trio.Nursery | None = None
+    """Of its present life: what runs in it ends with it."""
 
     @property
     def name(self) -> str:
@@ -161,6 +167,38 @@ class SimCluster:
             sim.running.request_stop()
             await sim.ended.wait()
 
+    async def ask(self, sim: SimNode, work: Callable[[], Awaitable[T]]) -> T:
+        """Do `work` in the node's process, as a request on its control socket: it ends with the
+        process, and with whoever asked.
+
+        Errors: ProcessGone; Refused, OutcomeUnknown and UsageError of the work.
+        """
+        if sim.process is None:
+            raise ProcessGone(sim.name)
+        scope, ended = trio.CancelScope(), trio.Event()
+        answers: list[T] = []
+        errors: list[MusterError] = []
+
+        async def task() -> None:
+            try:
+                with scope:
+                    answers.append(await work())
+            except (Refused, OutcomeUnknown, UsageError) as error:
+                errors.append(error)
+            finally:
+                ended.set()
+
+        sim.process.start_soon(task)
+        try:
+            await ended.wait()
+        finally:
+            scope.cancel()
+        if errors:
+            raise errors[0]
+        if not answers:
+            raise ProcessGone(sim.name)
+        return answers[0]
+
     def pause(self, sim: SimNode) -> None:
         """SIGSTOP."""
         if sim.life is Life.RUNNING:
@@ -196,9 +234,9 @@ class SimCluster:
         scope, ended, ended_why = sim.scope, sim.ended, ""
         try:
             with scope:
-                async with trio.open_nursery() as nursery:
-                    await nursery.start(node.run)
-                    sim.known_id = sim.me
+                async with trio.open_nursery() as process:
+                    sim.process = process
+                    await process.start(self._run, sim, node)
                     started.set()
         except* MusterError as group:
             ended_why = str(first_of(group))
@@ -209,6 +247,17 @@ class SimCluster:
             sim.life = Life.ENDED if ended_why else Life.DOWN
             sim.host.crash()
         ended.set()
+
+    async def _run(self, sim: SimNode, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
+        """The daemon, and the end of all that was asked of it with it."""
+        process = sim.process
+        assert process is not None
+        try:
+            await node.run(task_status=task_status)
+        finally:
+            if sim.process is process:
+                sim.process = None  # before it is closed to new tasks
+            process.cancel_scope.cancel()
 
     def _configuration(self, sim: SimNode) -> Any:
         return load_config(

@@ -11,6 +11,7 @@ quicker, and an explanation shorter.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,7 +19,7 @@ import msgspec
 import trio
 
 from muster.sim.checkers.storage import AcknowledgedWrites
-from muster.sim.cluster import Life, SimCluster, SimNode
+from muster.sim.cluster import Life, ProcessGone, SimCluster, SimNode
 from muster.sim.history import HistoryRecorder, request_of
 from muster_protocol.consistency.commands import (
     Command,
@@ -197,17 +198,18 @@ class Clients:
         attempt.is_under_way = not is_read(operation)
         try:
             with trio.move_on_after(CALL_S):
-                result: Result = await consistency.submit(
-                    command, is_first=is_first, deadline=deadline
+                submit = functools.partial(
+                    consistency.submit, command, is_first=is_first, deadline=deadline
                 )
+                result: Result = await self._cluster.ask(attempt.sim, submit)
                 attempt.is_under_way = False
                 return result
         except Refused:
             # A refused first attempt settles it; after a doubtful one it says nothing.
             attempt.is_under_way = False
             attempt.is_refused = not attempt.is_in_doubt
-        except OutcomeUnknown:
-            pass
+        except (OutcomeUnknown, ProcessGone):
+            pass  # in doubt, as is what took too long
         attempt.is_in_doubt = attempt.is_in_doubt or attempt.is_under_way
         return None
 
