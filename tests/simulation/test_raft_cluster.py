@@ -171,6 +171,19 @@ def test_a_single_voter_acknowledges_nothing_before_its_sync() -> None:
     assert leader.journal.durable_index >= leader.applied[-1][0]
 
 
+def test_what_a_single_voter_lets_wait_shares_the_next_sync() -> None:
+    """One entry a sync, a burst took minutes on a slow disk (seed 20306 of the drawn runs)."""
+    cluster = RaftVoters(1, seed=1)
+    (node,) = cluster.nodes.values()
+    assert cluster.run_until(10.0, lambda: node.core.role is Role.LEADER)
+    cluster.run_until(cluster.now + 1.0)
+    before = node.journal.commits
+    for number in range(50):
+        cluster.propose(node, command(str(number)))
+    assert cluster.run_until(cluster.now + 1.0, lambda: len(cluster.acknowledged) == 50)
+    assert node.journal.commits - before <= 3
+
+
 def test_leadership_is_handed_over_without_waiting_for_a_time_out() -> None:
     cluster = RaftVoters(3, seed=6)
     leader = steady(cluster)

@@ -90,7 +90,7 @@ class RaftCore:
         self._now = now
         with rebound.calling(now=now, rng=self._rng):
             if isinstance(event, Propose):
-                self._propose(event)
+                self._propose([event.data])
             else:
                 if isinstance(event, SnapshotInstalled):
                     self._restart_behind(event)
@@ -181,20 +181,22 @@ class RaftCore:
         is_alone = self.guard.configuration.majority == 1
         return is_alone and self.journal.durable_lsn < self.journal.lsn
 
-    def _propose(self, event: Propose) -> None:
+    def _propose(self, batches: list[bytes]) -> None:
         if self.role is not Role.LEADER or self.guard.suspended:
-            self._outward.append(ProposalRefused(event.data))
+            self._outward.extend(ProposalRefused(data) for data in batches)
         elif self._must_wait_for_disk():
-            self._waiting.append(event.data)
+            self._waiting.extend(batches)
         else:
-            self._engine.propose(event.data)
+            for data in batches:
+                self._engine.propose(data)
             self._tick(flush=False)  # appends to the log
             self._tick(flush=True)  # and this one sends
 
     def _propose_waiting(self) -> None:
+        """All at once: they share the next sync."""
         waiting, self._waiting = self._waiting, []
-        for data in waiting:
-            self._propose(Propose(data))
+        if waiting:
+            self._propose(waiting)
 
     # --- from the engine --------------------------------------------------------------------
 
