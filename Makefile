@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz bench-idle lock install clean help
+.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz bench-idle sim sim-mutants lock install clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +41,13 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts
 
 bench-idle: $(STAMP) ## CPU, memory, packets of an idle cluster; detection and failover times
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_idle.py
+
+sim: $(STAMP) ## drawn simulations: SEEDS=1000 START=1 WITHIN=seconds
+	@$(BIN)/python scripts/sim.py --seeds $(or $(SEEDS),1000) --start $(or $(START),1) \
+		--within $(or $(WITHIN),inf)
+
+sim-mutants: $(STAMP) ## plant each defect of tests/mutants and let the seeds look for it
+	@$(BIN)/python scripts/sim_mutants.py
 
 lock: $(STAMP) ## renew requirements.lock
 	@sh scripts/lock

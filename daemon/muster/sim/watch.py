@@ -94,6 +94,7 @@ class Watch:
 
     def check_state(self) -> None:
         """At quiescence. Errors: Violated."""
+        self.look()  # what was committed since the last look belongs to the log too
         voters, model = self._voters(), self._model()
         same_state({name: v.replica.registry.digest() for name, v in voters.items()})
         for name, voter in voters.items():

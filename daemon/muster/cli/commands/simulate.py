@@ -27,6 +27,7 @@ muster simulate --seed 51 --nodes 5 --for 10m
 muster simulate configs/scenarios/switch-reboot.toml
 muster simulate my-faults.toml --config /etc/muster/muster.toml
 muster simulate --runs 100 --json                 # seeds 1 to 100, a line of JSON each
+muster simulate --history run.jsonl               # for muster check-history run.jsonl
 """
 
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -40,6 +41,7 @@ def arguments(parser: Parser) -> None:
     parser.add_argument("--config", metavar="FILE", help="a muster.toml for every node")
     parser.add_argument("--runs", type=count, default=1, metavar="K", help="so many seeds (1)")
     parser.add_argument("--log", metavar="FILE", help="write every event of the run here")
+    parser.add_argument("--history", metavar="FILE", help="write what clients saw here")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -99,6 +101,9 @@ def _simulate(plan: Plan, args: argparse.Namespace, context: Context) -> Report:
             plan, write_line=write_line, on_moment=on_moment, on_progress=on_progress
         )
         report = simulation.run()
+    if args.history is not None:
+        lines = "".join(f"{line}\n" for line in simulation.history.to_lines())
+        Path(args.history).write_text(lines, encoding="utf-8")
     if simulation.crash is not None:
         terminal.error("".join(traceback.format_exception(simulation.crash)))
     if args.runs > 1:
