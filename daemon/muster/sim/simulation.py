@@ -29,7 +29,7 @@ from muster.sim.history import History, HistoryRecorder
 from muster.sim.network import Link
 from muster.sim.watch import LOOK_S, Watch
 from muster.sim.workload import Clients, Told, Workload
-from muster_protocol.errors import UsageError, first_of
+from muster_protocol.errors import ConfigError, UsageError, first_of
 
 if TYPE_CHECKING:
     from muster_protocol.effects import Notify
@@ -143,14 +143,15 @@ class Simulation:
         self.history = HistoryRecorder()
 
     def run(self) -> Report:
-        """Do it. Errors: UsageError for a fault at a node that there is not. A bug of a node, or of
-        the simulator, is the verdict "crashed", and kept in `crash`."""
+        """Do it. Errors: UsageError for a fault at a node that there is not, ConfigError for the
+        nodes' configuration. A bug of a node, or of the simulator, is the verdict "crashed", and
+        kept in `crash`."""
         failed: Exception | None = None
         try:
             run_seeded(self._run, seed=self._plan.seed)
         except* Violated as group:
             failed = first_of(group)
-        except* UsageError as group:
+        except* (UsageError, ConfigError) as group:
             raise first_of(group) from None
         except* Exception as group:  # noqa: BLE001 (whatever it is, the run has found it)
             failed = self.crash = first_of(group)

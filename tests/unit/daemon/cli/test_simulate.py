@@ -62,6 +62,16 @@ def test_events_and_history_are_written_where_asked(tmp_path: Path) -> None:
     assert muster("check-history", str(history)).code == 0
 
 
+def test_the_nodes_run_with_the_users_settings(tmp_path: Path) -> None:
+    config = tmp_path / "muster.toml"
+    config.write_text('[cluster]\nsecret_file = "/nonexistent"\n[gossip]\nprobe_interval_s = 2.0\n')
+    assert muster("simulate", scenario(tmp_path), "--config", str(config)).code == 0
+    config.write_text("[node]\nprot = 1\n")
+    outcome = muster("simulate", scenario(tmp_path), "--config", str(config))
+    assert outcome.code == 2
+    assert f"{config}:2: node.prot: there is no such setting" in outcome.stderr
+
+
 @pytest.mark.parametrize(
     "argv",
     [
