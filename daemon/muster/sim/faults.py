@@ -38,10 +38,21 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", forbid_un
     for_s: Seconds = 10.0
 
 
-class Crash(Fault, frozen=True, kw_only=True, tag="crash"):
-    """SIGKILL; started again at the end."""
+class NodeFault(Fault, frozen=True, kw_only=True):
+    """One that hits a node."""
 
     node: str
+
+
+class PairFault(Fault, frozen=True, kw_only=True):
+    """One that lies between two nodes."""
+
+    a: str
+    b: str
+
+
+class Crash(NodeFault, frozen=True, kw_only=True, tag="crash"):
+    """SIGKILL; started again at the end."""
 
 
 class PowerOff(Fault, frozen=True, kw_only=True, tag="power-off"):
@@ -51,30 +62,23 @@ class PowerOff(Fault, frozen=True, kw_only=True, tag="power-off"):
     tear: bool = True
 
 
-class Stop(Fault, frozen=True, kw_only=True, tag="stop"):
+class Stop(NodeFault, frozen=True, kw_only=True, tag="stop"):
     """SIGTERM, as a rolling restart does; started again at the end."""
 
-    node: str
 
-
-class Pause(Fault, frozen=True, kw_only=True, tag="pause"):
+class Pause(NodeFault, frozen=True, kw_only=True, tag="pause"):
     """SIGSTOP: nothing is handled, buffers fill; SIGCONT at the end."""
 
-    node: str
 
-
-class Isolate(Fault, frozen=True, kw_only=True, tag="isolate"):
+class Isolate(NodeFault, frozen=True, kw_only=True, tag="isolate"):
     """A cable is pulled. `way` "in": it hears nobody; "out": nobody hears it."""
 
-    node: str
     way: Literal["both", "in", "out"] = "both"
 
 
-class Cut(Fault, frozen=True, kw_only=True, tag="cut"):
+class Cut(PairFault, frozen=True, kw_only=True, tag="cut"):
     """Two nodes cannot reach each other; all others reach both. `one_way`: only `a` to `b`."""
 
-    a: str
-    b: str
     one_way: bool = False
 
 
@@ -84,10 +88,9 @@ class Split(Fault, frozen=True, kw_only=True, tag="split"):
     nodes: tuple[str, ...]
 
 
-class Flap(Fault, frozen=True, kw_only=True, tag="flap"):
+class Flap(NodeFault, frozen=True, kw_only=True, tag="flap"):
     """A cable with a loose contact: cut and whole by turns, each for `period_s`."""
 
-    node: str
     period_s: Seconds = 2.0
 
 
@@ -100,50 +103,36 @@ class Lossy(Fault, frozen=True, kw_only=True, tag="lossy"):
     jitter_s: Seconds = 0.02
 
 
-class SlowDisk(Fault, frozen=True, kw_only=True, tag="slow-disk"):
+class SlowDisk(NodeFault, frozen=True, kw_only=True, tag="slow-disk"):
     """Each sync takes `fsync_s`."""
 
-    node: str
     fsync_s: Seconds = 0.3
 
 
-class FullDisk(Fault, frozen=True, kw_only=True, tag="full-disk"):
+class FullDisk(NodeFault, frozen=True, kw_only=True, tag="full-disk"):
     """No byte more fits. A node that this ends is started again when there is room."""
 
-    node: str
 
-
-class HungDisk(Fault, frozen=True, kw_only=True, tag="hung-disk"):
+class HungDisk(NodeFault, frozen=True, kw_only=True, tag="hung-disk"):
     """Nothing that is asked of the disk ends; then all of it does."""
 
-    node: str
 
-
-class SlowReader(Fault, frozen=True, kw_only=True, tag="slow-reader"):
+class SlowReader(NodeFault, frozen=True, kw_only=True, tag="slow-reader"):
     """Packets are read 0.5 to 2.5 s late, timers are on time: the overloaded member of the
     Lifeguard paper's replications."""
 
-    node: str
 
-
-class Clog(Fault, frozen=True, kw_only=True, tag="clog"):
+class Clog(PairFault, frozen=True, kw_only=True, tag="clog"):
     """What `a` sends to `b` is held until the end, and delivered then."""
 
-    a: str
-    b: str
 
-
-class ResetStreams(Fault, frozen=True, kw_only=True, tag="reset-streams"):
+class ResetStreams(PairFault, frozen=True, kw_only=True, tag="reset-streams"):
     """All streams between two nodes are reset, once; the way stays whole."""
 
-    a: str
-    b: str
 
-
-class StepClock(Fault, frozen=True, kw_only=True, tag="step-clock"):
+class StepClock(NodeFault, frozen=True, kw_only=True, tag="step-clock"):
     """Somebody sets the wall clock; it stays so."""
 
-    node: str
     by_s: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] = 3_600.0
 
 
@@ -186,11 +175,10 @@ class Injector:
         self._cluster = cluster
         self._nursery = nursery
         self._flaps: list[trio.CancelScope] = []
-        self._hit: list[SimNode] = []
         self._fabric = cluster.fabric
         self._rng = rng
         self._link = cluster.fabric.link
-        self._table: dict[type[Fault], Callable[[Any], Awaitable[Undo]]] = {
+        self._table: dict[type[Fault], Callable[..., Awaitable[Undo]]] = {
             Crash: self._crash,
             PowerOff: self._power_off,
             Stop: self._stop,
@@ -214,9 +202,14 @@ class Injector:
 
         Errors: UsageError for a node that there is not.
         """
-        self._hit = []
-        undo = await self._table[type(fault)](fault)
-        return undo, " ".join(sim.name for sim in self._hit)
+        names = _named(fault)
+        whom = [self._find(name) for name in names] if names != ("all",) else self._cluster.nodes
+        hit = [sim for sim in whom if sim is not None]
+        is_about_nobody = bool(names) and not hit
+        is_half = isinstance(fault, PairFault) and (len(hit) < 2 or hit[0] is hit[1])
+        if is_about_nobody or is_half:
+            return _nothing, ""
+        return await self._table[type(fault)](fault, *hit), " ".join(sim.name for sim in hit)
 
     async def heal_all(self) -> None:
         """Everything is whole, and every node runs."""
@@ -236,12 +229,6 @@ class Injector:
 
     def _find(self, name: str) -> SimNode | None:
         """The node that is meant; None where nobody is that now. Errors: UsageError."""
-        found = self._meant(name)
-        if found is not None:
-            self._hit.append(found)
-        return found
-
-    def _meant(self, name: str) -> SimNode | None:
         nodes = self._cluster.nodes
         if name == "any":
             return self._rng.choice(nodes)
@@ -254,24 +241,14 @@ class Injector:
             raise UsageError(f"there is no node {name!r}: {nodes[0].name} to {nodes[-1].name}")
         return found
 
-    def _all_of(self, names: tuple[str, ...]) -> list[SimNode]:
-        if names == ("all",):
-            self._hit = list(self._cluster.nodes)
-            return list(self._cluster.nodes)
-        found = (self._find(name) for name in names)
-        return [sim for sim in found if sim is not None]
-
     # --- processes ------------------------------------------------------------------------------
 
-    async def _crash(self, fault: Crash) -> Undo:
-        sim = self._find(fault.node)
-        if sim is None or not sim.is_up:
-            return _nothing
+    async def _crash(self, fault: Crash, sim: SimNode) -> Undo:
+        del fault
         await self._cluster.crash(sim)
         return lambda: self._start_again(sim)
 
-    async def _power_off(self, fault: PowerOff) -> Undo:
-        nodes = self._all_of(fault.nodes)
+    async def _power_off(self, fault: PowerOff, *nodes: SimNode) -> Undo:
         await self._cluster.power_off(*nodes, tear=fault.tear)
 
         async def undo() -> None:
@@ -280,17 +257,13 @@ class Injector:
 
         return undo
 
-    async def _stop(self, fault: Stop) -> Undo:
-        sim = self._find(fault.node)
-        if sim is None:
-            return _nothing
+    async def _stop(self, fault: Stop, sim: SimNode) -> Undo:
+        del fault
         await self._cluster.stop(sim)
         return lambda: self._start_again(sim)
 
-    async def _pause(self, fault: Pause) -> Undo:
-        sim = self._find(fault.node)
-        if sim is None:
-            return _nothing
+    async def _pause(self, fault: Pause, sim: SimNode) -> Undo:
+        del fault
         self._cluster.pause(sim)
 
         async def undo() -> None:
@@ -306,24 +279,18 @@ class Injector:
 
     # --- the network ----------------------------------------------------------------------------
 
-    async def _isolate(self, fault: Isolate) -> Undo:
-        sim = self._find(fault.node)
-        if sim is None:
-            return _nothing
+    async def _isolate(self, fault: Isolate, sim: SimNode) -> Undo:
         others = [other for other in self._cluster.nodes if other is not sim]
         return self._cut_pairs(
             [(sim, other) if fault.way == "out" else (other, sim) for other in others],
             one_way=fault.way != "both",
         )
 
-    async def _cut(self, fault: Cut) -> Undo:
-        a, b = self._find(fault.a), self._find(fault.b)
-        if a is None or b is None or a is b:
-            return _nothing
+    async def _cut(self, fault: Cut, a: SimNode, b: SimNode) -> Undo:
         return self._cut_pairs([(a, b)], one_way=fault.one_way)
 
-    async def _split(self, fault: Split) -> Undo:
-        inside = self._all_of(fault.nodes)
+    async def _split(self, fault: Split, *inside: SimNode) -> Undo:
+        del fault
         outside = [sim for sim in self._cluster.nodes if sim not in inside]
         return self._cut_pairs([(a, b) for a in inside for b in outside], one_way=False)
 
@@ -337,10 +304,7 @@ class Injector:
 
         return undo
 
-    async def _flap(self, fault: Flap) -> Undo:
-        sim = self._find(fault.node)
-        if sim is None:
-            return _nothing
+    async def _flap(self, fault: Flap, sim: SimNode) -> Undo:
         pairs = [(sim, other) for other in self._cluster.nodes if other is not sim]
         scope = trio.CancelScope()
         self._flaps.append(scope)
@@ -361,22 +325,17 @@ class Injector:
         self._nursery.start_soon(flap)
         return undo
 
-    async def _clog(self, fault: Clog) -> Undo:
-        a, b = self._find(fault.a), self._find(fault.b)
-        if a is not None and b is not None and a is not b:
-            self._fabric.clog(a.host.ip, b.host.ip, fault.for_s)
+    async def _clog(self, fault: Clog, a: SimNode, b: SimNode) -> Undo:
+        self._fabric.clog(a.host.ip, b.host.ip, fault.for_s)
         return _nothing
 
-    async def _reset_streams(self, fault: ResetStreams) -> Undo:
-        a, b = self._find(fault.a), self._find(fault.b)
-        if a is not None and b is not None and a is not b:
-            self._fabric.reset_streams(a.host.ip, b.host.ip)
+    async def _reset_streams(self, fault: ResetStreams, a: SimNode, b: SimNode) -> Undo:
+        del fault
+        self._fabric.reset_streams(a.host.ip, b.host.ip)
         return _nothing
 
-    async def _slow_reader(self, fault: SlowReader) -> Undo:
-        sim = self._find(fault.node)
-        if sim is None:
-            return _nothing
+    async def _slow_reader(self, fault: SlowReader, sim: SimNode) -> Undo:
+        del fault
         self._fabric.reads_late(sim.host.ip, *SLOW_READ_S)
 
         async def undo() -> None:
@@ -399,10 +358,7 @@ class Injector:
 
     # --- disks and clocks -----------------------------------------------------------------------
 
-    async def _slow_disk(self, fault: SlowDisk) -> Undo:
-        sim = self._find(fault.node)
-        if sim is None:
-            return _nothing
+    async def _slow_disk(self, fault: SlowDisk, sim: SimNode) -> Undo:
         sim.host.durations_s["fsync"] = fault.fsync_s
 
         async def undo() -> None:
@@ -410,10 +366,8 @@ class Injector:
 
         return undo
 
-    async def _hung_disk(self, fault: HungDisk) -> Undo:
-        sim = self._find(fault.node)
-        if sim is None:
-            return _nothing
+    async def _hung_disk(self, fault: HungDisk, sim: SimNode) -> Undo:
+        del fault
         sim.host.disk.hang()
 
         async def undo() -> None:
@@ -421,10 +375,8 @@ class Injector:
 
         return undo
 
-    async def _full_disk(self, fault: FullDisk) -> Undo:
-        sim = self._find(fault.node)
-        if sim is None:
-            return _nothing
+    async def _full_disk(self, fault: FullDisk, sim: SimNode) -> Undo:
+        del fault
         sim.host.disk.capacity_bytes = sim.host.disk.used_bytes()
 
         async def undo() -> None:
@@ -436,11 +388,18 @@ class Injector:
     def _make_room(self, sim: SimNode) -> None:
         sim.host.disk.capacity_bytes = CAPACITY_BYTES
 
-    async def _step_clock(self, fault: StepClock) -> Undo:
-        sim = self._find(fault.node)
-        if sim is not None:
-            sim.host.clock.step_wall(fault.by_s)
+    async def _step_clock(self, fault: StepClock, sim: SimNode) -> Undo:
+        sim.host.clock.step_wall(fault.by_s)
         return _nothing
+
+
+def _named(fault: Fault) -> tuple[str, ...]:
+    """Whom it is about."""
+    if isinstance(fault, NodeFault):
+        return (fault.node,)
+    if isinstance(fault, PairFault):
+        return (fault.a, fault.b)
+    return fault.nodes if isinstance(fault, PowerOff | Split) else ()
 
 
 async def _nothing() -> None:

@@ -139,7 +139,7 @@ class Clients:
             result = await self._answer(attempt)
             now = trio.current_time()
             is_settled = True
-            if result is None and not attempt.is_in_doubt:
+            if result is None and not (attempt.is_in_doubt or attempt.is_under_way):
                 self.told.failed += 1
                 self._history.fail(number, now)
             elif result is None or isinstance(result, Expired | Rejected):
