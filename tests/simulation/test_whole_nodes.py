@@ -346,17 +346,23 @@ async def test_a_restarted_voter_has_another_origin(autojump_clock: object) -> N
         assert node.agents.consistency.voter.proposals.origin != before
 
 
+async def a_follower_left_behind(cluster: NodeCluster) -> tuple[SimNode, SimNode]:
+    """The leader of three, and a follower that was down while the others wrote 200 entries."""
+    await cluster.start()
+    leader = await cluster.founded()
+    behind = next(n for n in cluster.nodes if n is not leader)
+    await cluster.crash(behind)
+    for number in range(200):
+        await cluster.put(leader, f"k{number}", b"%d" % number)
+    return leader, behind
+
+
 async def test_a_node_may_stop_while_it_installs_a_snapshot(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(VOTER_SNAPSHOTS, SnapshotPolicy(every_entries=50, keep_entries=10))
     async with node_cluster(3) as cluster:
-        await cluster.start()
-        leader = await cluster.founded()
-        behind = next(n for n in cluster.nodes if n is not leader)
-        await cluster.crash(behind)
-        for number in range(200):
-            await cluster.put(leader, f"k{number}", b"%d" % number)
+        _, behind = await a_follower_left_behind(cluster)
         await cluster.start(behind)
         await cluster.until(lambda: behind.agents.consistency.voter is not None)
         voter = behind.agents.consistency.voter
@@ -418,12 +424,7 @@ async def test_a_far_behind_follower_is_refilled_by_a_snapshot(
 ) -> None:
     monkeypatch.setattr(VOTER_SNAPSHOTS, SnapshotPolicy(every_entries=50, keep_entries=10))
     async with node_cluster(3) as cluster:
-        await cluster.start()
-        leader = await cluster.founded()
-        behind = next(n for n in cluster.nodes if n is not leader)
-        await cluster.crash(behind)
-        for number in range(200):
-            await cluster.put(leader, f"k{number}", b"%d" % number)
+        leader, behind = await a_follower_left_behind(cluster)
         await cluster.until(lambda: leader.agents.consistency.voter.snapshots_taken >= 2)
         await cluster.start(behind)
         await cluster.until(lambda: cluster.leader())
