@@ -14,9 +14,9 @@
 4. **What went in can be replayed.** With a recorder, every (event, now) is written to the flight
    recorder before it is handled.
 
-A machine that raises ends the driver: its state can no longer be trusted, and nobody gets at it any
-more, through `complete` neither. Whoever runs the driver (the agent's supervisor) builds a new
-machine.
+A machine that raises ends the driver, also if it did so in `complete` and the caller took no
+notice: its state can no longer be trusted, and nobody gets at it any more. Whoever runs the driver
+(the agent's supervisor) builds a new machine.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ class Driver:
         self._resumed = trio.Event()
         self._resumed.set()
         self._has_ended = self._is_closed = False
+        self._failure: BaseException | None = None
         self._handled = self._dropped = self._fired = 0
         self._lag_last_s = self._lag_max_s = 0.0
 
@@ -209,10 +210,19 @@ class Driver:
                 task_status.started()
                 while True:
                     await self._wait_for_work()
+                    if self._is_closed:
+                        await self._stay_closed()
                     self._turn()
         finally:
             self._has_ended = self._is_closed = True
             self._outbox_emptied.set()
+
+    async def _stay_closed(self) -> None:
+        """Raise what the machine raised, or wait for the end: a deadline that is due and no longer
+        handled must not keep the loop busy."""
+        if self._failure is not None:
+            raise self._failure
+        await trio.sleep_forever()
 
     def _turn(self) -> None:
         """One turn: ready input first, then a deadline if one is still due."""
@@ -287,8 +297,9 @@ class Driver:
             return
         try:
             self._handle_open(event)
-        except BaseException:
-            self._is_closed = True
+        except BaseException as failure:
+            self._is_closed, self._failure = True, failure
+            self._wake.set()
             raise
 
     def _handle_open(self, event: Any) -> None:

@@ -334,23 +334,40 @@ async def test_a_machine_that_raises_ends_the_driver(
 
 
 async def test_nobody_gets_at_a_machine_that_has_raised(
-    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Not in the turns that pass until the driver's task is cancelled, either."""
+    """Not in the turns that pass until the driver's task ends, and though the caller of `complete`
+    took no notice, either."""
 
     def fail(event: Any, now: float) -> tuple[Effect, ...]:
         raise ZeroDivisionError
 
     script = Script(answer=fail)
     driver = a_driver(script)
-    await nursery.start(driver.run)
-    with pytest.raises(ZeroDivisionError):
-        driver.complete("first")
-    driver.post("second")
-    assert not driver.complete("third")
-    await trio.sleep(1.0)
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(driver.run)
+            with pytest.raises(ZeroDivisionError):
+                driver.complete("first")
+            driver.post("second")
+            assert not driver.complete("third")
+            await trio.sleep(1.0)
     assert driver.is_closed
     assert script.events == ["first"]
+
+
+async def test_a_closed_driver_rests_although_a_deadline_is_due(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """A loop that went round and round would keep virtual time from passing."""
+    script = Script(deadline=trio.current_time() + 1.0)
+    driver = a_driver(script)
+    await nursery.start(driver.run)
+    driver.close()
+    driver.post("nobody hears it")
+    with trio.fail_after(5.0):
+        await trio.sleep(3.0)
+    assert script.events == []
 
 
 async def test_a_driver_that_has_ended_handles_nothing_more(
