@@ -100,9 +100,8 @@ class Names:
 
     def check(self, member: Member) -> None:
         """Compare one member's name with everybody's who could be meant by it."""
-        others = [entry.member for entry in self._table.entries()] + [self._table.me]
-        for other in others:
-            if other.name == member.name and other.id != member.id and _is_here(other):
+        for other in self._table.named(member.name):
+            if other.id != member.id and _is_here(other):
                 self._report(member, other)
 
     def _report(self, left: Member, right: Member) -> None:

@@ -163,6 +163,8 @@ class Rumours:
 
     def expire(self, *, now: float) -> None:
         """Turn the suspicions that nobody refuted in time into failures."""
+        if not self._table.has_suspects:
+            return
         bounds = self._bounds()
         due = [
             entry for entry in self._table.suspects() if _suspicion(entry).deadline(bounds) <= now
@@ -179,6 +181,8 @@ class Rumours:
     @property
     def deadline(self) -> float | None:
         """When the next suspicion ends."""
+        if not self._table.has_suspects:
+            return None
         bounds = self._bounds()
         return min((_suspicion(e).deadline(bounds) for e in self._table.suspects()), default=None)
 

@@ -28,7 +28,7 @@ higher because it is told at once what it has to supersede. How long its absence
 anybody acts on it is decided elsewhere, from `since`. Failed and left members are forgotten after
 `forget_failed_s` and `forget_left_s`.
 
-**Figures** (tests/testkit/swim_cluster.py, LAN defaults, 1 ms network; time until *all* others say
+**Figures** (sim/machines/gossip.py, LAN defaults, 1 ms network; time until *all* others say
 failed). SIGKILL: median 2.2 s at three nodes, 3.4 the worst of forty; 2.3 s at fifty. Power cut:
 4.7 s at three, 5.9 the worst; 6.7 s at fifty. Idle: 2.0 packets and 250 bytes per node and second,
 at three nodes and at fifty. Six nodes, one of which reads each packet 0.5-2.5 s late, a fifth of

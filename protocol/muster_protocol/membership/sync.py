@@ -72,7 +72,8 @@ class Sync:
             quiet_s = self._config.sync_interval_at(self._table.present)
             self._interval_s = min(2 * self._interval_s, quiet_s)
         if self._next_reconnect is not None and self._next_reconnect <= now:
-            self._ask(_is_missed)
+            if self._table.count(MemberState.FAILED) or self._table.count(MemberState.STOPPED):
+                self._ask(_is_missed)
             self._next_reconnect = now + self._jittered(self._config.reconnect_interval_s)
 
     def on_digest(self, digest: Digest, sender: NodeId, source: Address, *, now: float) -> None:

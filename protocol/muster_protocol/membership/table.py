@@ -37,6 +37,10 @@ than a megabyte. The oldest go first."""
 MEMBERS_MAX: Final = PUSH_PULL_MEMBERS_MAX - 1
 """Others in the table; with ourselves they fill a push-pull."""
 
+PICK_TRIES: Final = 4
+"""Draws for each one to be picked before all are looked at: enough where most are wanted, which is
+the rule, and a few microseconds where they are not."""
+
 
 @dataclass(slots=True)
 class Entry:
@@ -66,6 +70,9 @@ class Table:
         self._me_since = now
         self._entries: dict[NodeId, Entry] = {}
         self._suspects: dict[NodeId, Entry] = {}
+        self._named: dict[str, dict[NodeId, None]] = {}
+        self._listed: list[Entry] | None = []
+        """The entries to draw from; None until they are listed again."""
         self._counts = dict.fromkeys(MemberState, 0)
         self._graves: dict[NodeId, int] = {}
         self._checksum = _fingerprint(me)
@@ -96,6 +103,11 @@ class Table:
         """Those that are suspected now."""
         return self._suspects.values()
 
+    @property
+    def has_suspects(self) -> bool:
+        """Whether anybody is suspected: asked after every event, and hardly ever so."""
+        return bool(self._suspects)
+
     def count(self, state: MemberState) -> int:
         """How many others are in a state."""
         return self._counts[state]
@@ -115,6 +127,8 @@ class Table:
         assert member.id != self._me.id, "the own record is not an entry"
         entry = Entry(member, since)
         self._entries[member.id] = entry
+        self._listed = None
+        self._named.setdefault(member.name, {})[member.id] = None
         self._graves.pop(member.id, None)
         self._counts[member.state] += 1
         self._checksum ^= _fingerprint(member)
@@ -127,6 +141,9 @@ class Table:
         self._counts[old.state] -= 1
         self._counts[member.state] += 1
         entry.member = member
+        if old.name != member.name:
+            self._unname(old)
+            self._named.setdefault(member.name, {})[member.id] = None
         if old.state != member.state:
             entry.since = since
         if member.state is MemberState.SUSPECT:
@@ -139,6 +156,8 @@ class Table:
     def forget(self, node: NodeId) -> None:
         """Drop a member and dig its grave."""
         entry = self._entries.pop(node)
+        self._listed = None
+        self._unname(entry.member)
         self._suspects.pop(node, None)
         self._counts[entry.state] -= 1
         self._checksum ^= _fingerprint(entry.member)
@@ -150,6 +169,17 @@ class Table:
         """The incarnation up to which a forgotten member stays dead."""
         return self._graves.get(node)
 
+    def named(self, name: str) -> list[Member]:
+        """Everybody of this name, ourselves included."""
+        found = [self._entries[node].member for node in self._named.get(name, ())]
+        return [*found, self._me] if self._me.name == name else found
+
+    def _unname(self, member: Member) -> None:
+        holders = self._named[member.name]
+        del holders[member.id]
+        if not holders:
+            del self._named[member.name]
+
     def present_at(self, address: Address) -> NodeId | None:
         """Who of those present says to be at an address."""
         for entry in self._entries.values():
@@ -158,7 +188,21 @@ class Table:
         return None
 
     def pick(self, rng: Rng, count: int, wanted: Callable[[Entry], bool]) -> list[Entry]:
-        """Up to `count` different others that are wanted, by chance."""
+        """Up to `count` different others that are wanted, by chance.
+
+        Drawn from all and refused when not wanted, so that the few packets of a round do not cost
+        a look at every member; where few are wanted, all are looked at.
+        """
+        if self._listed is None:
+            self._listed = list(self._entries.values())
+        listed, chosen = self._listed, dict[NodeId, Entry]()
+        if len(listed) > PICK_TRIES * count:
+            for _ in range(PICK_TRIES * count):
+                entry = listed[rng.randrange(len(listed))]
+                if wanted(entry):
+                    chosen[entry.member.id] = entry
+                if len(chosen) == count:
+                    return list(chosen.values())
         candidates = [entry for entry in self._entries.values() if wanted(entry)]
         return rng.sample(candidates, min(count, len(candidates)))
 

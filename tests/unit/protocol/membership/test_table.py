@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import random
+
+import msgspec
 
 from muster_protocol.membership.member import Member
 from muster_protocol.membership.suspicion import SILENT, Suspicion
@@ -89,3 +92,39 @@ def test_table_for_sync_tells_ages_and_accusers() -> None:
     mine, row = table.for_sync(now=20.5).members
     assert mine.node == table.me.id
     assert (row.age_s, row.by, row.state) == (12, a_member(2).id, MemberState.FAILED)
+
+
+def test_pick_is_by_chance_among_the_wanted_however_few_they_are() -> None:
+    """Drawn where most are wanted, searched where they are rare; each as often as the others."""
+    table = a_table(*range(1, 41))
+    rng = random.Random(1)
+    for wanted in ({7, 8, 9}, set(range(1, 41))):
+        picked = collections.Counter(
+            entry.member.name
+            for _ in range(3_000)
+            for entry in table.pick(rng, 2, lambda e, w=wanted: int(e.member.name[1:]) in w)
+        )
+        assert len(picked) == len(wanted)
+        fair = 6_000 / len(wanted)
+        assert all(0.6 * fair < count < 1.4 * fair for count in picked.values())
+
+
+def test_pick_has_nobody_twice_and_nobody_who_was_forgotten() -> None:
+    table = a_table(*range(1, 11))
+    table.forget(a_member(3).id)
+    for seed in range(100):
+        picked = [entry.member.id for entry in table.pick(random.Random(seed), 9, lambda _: True)]
+        assert len(picked) == len(dict.fromkeys(picked)) == 9
+        assert a_member(3).id not in picked
+
+
+def test_named_follows_changes_of_names() -> None:
+    table = a_table(1, 2)
+    entry = table.get(a_member(1).id)
+    assert entry is not None
+    table.change(entry, msgspec.structs.replace(entry.member, name="n2"), since=1.0)
+    assert [member.id for member in table.named("n2")] == [a_member(2).id, a_member(1).id]
+    assert table.named("n1") == []
+    table.forget(a_member(2).id)
+    assert [member.id for member in table.named("n2")] == [a_member(1).id]
+    assert [member.id for member in table.named("n0")] == [a_member(0).id]
