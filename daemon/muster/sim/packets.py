@@ -44,6 +44,10 @@ class Mailbox:
         if self.changed is not None:
             self.changed.set()
 
+    def arrived(self, now: float) -> int:
+        """How many could be read now."""
+        return sum(at <= now for at, _, _, _ in self.arrivals)
+
     def drop_arrived(self, now: float) -> None:
         """Nobody had the port when they came."""
         while self.arrivals and self.arrivals[0][0] <= now:

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from muster.sim.checkers.membership import MembershipViews, converged
+import trio
+
+from muster.agents.failure import FailureDetector
+from muster.sim.checkers.membership import (
+    MembershipViews,
+    accused_with_input_unread,
+    converged,
+)
 from muster.sim.checkers.model import StoreModel
 from muster.sim.checkers.raft import CommittedPrefixes, ElectionSafety
 from muster.sim.checkers.storage import AcknowledgedWrites, same_state
+from muster.sim.checkers.violated import Violated
 from muster.sim.cluster import Life, SimCluster, SimNode
 from muster_protocol.consistency.commands import decode_batch
 from muster_protocol.effects import Notify
+from muster_protocol.membership.suspicion import SILENT
 from muster_protocol.raftguard.events import Role
 from muster_protocol.raftguard.translation import batch_of
 
 LOOK_S: Final = 0.2
 """Between two looks: a fifth of an election time-out."""
+
+ACCUSATIONS: Final = ("membership.suspicion.raised", "membership.member.failed")
+"""What a node says when one of its own timers ends in an accusation."""
 
 
 class Watch:
@@ -32,15 +44,35 @@ class Watch:
         self.prefixes = CommittedPrefixes()
         self.views = MembershipViews()
         self.acknowledged = AcknowledgedWrites()
+        self._found: list[Violated] = []
         self._log: dict[int, bytes] = {}
 
     def note(self, sim: SimNode, note: Notify) -> None:
-        """A node logged something. Errors: Violated."""
+        """A node logged something. What is wrong with it is raised by the next `look`: here it
+        would end the agent that logged, whose supervisor takes that for a bug and restarts it."""
+        try:
+            self._check(sim, note)
+        except Violated as violated:
+            self._found.append(violated)
+
+    def _check(self, sim: SimNode, note: Notify) -> None:
         if note.event == "raft.role.changed" and note.fields["role"] == "leader":
             self.elections.leads(sim.name, note.fields["term"])
+        elif note.event in ACCUSATIONS and note.fields["reason"] == SILENT:
+            accused_with_input_unread(sim.name, note.fields["name"], self._unread(sim))
+
+    def _unread(self, sim: SimNode) -> int:
+        """Packets that have arrived, and events that wait, at the failure detector."""
+        parts = sim.running.parts
+        assert parts is not None
+        arrived = self._cluster.fabric.mailbox(parts.address).arrived(trio.current_time())
+        driver = parts.supervisor.host(FailureDetector.name).statistics().driver
+        return arrived + driver.inbox_length
 
     def look(self) -> None:
         """Errors: Violated."""
+        if self._found:
+            raise self._found[0]
         for sim in self._cluster.nodes:
             voter = voter_of(sim)
             if voter is not None:
@@ -63,9 +95,12 @@ class Watch:
         parts = sim.running.parts if sim.node is not None and sim.node.parts is not None else None
         if parts is None:
             return
-        for view in sim.running.members():
+        failure = parts.agents.failure
+        if failure is None:
+            return
+        for view in failure.swim.members():
             state = view.state.name.lower()
-            self.views.sees(sim.name, parts.boot, view.name, view.incarnation, state)
+            self.views.sees(sim.name, failure.swim, view.name, view.incarnation, state)
 
     # --- after the faults -----------------------------------------------------------------------
 

@@ -348,6 +348,14 @@ class Rumours:
         by = me if me in suspicion.accusers else next(iter(suspicion.accusers))
         update = Failed(member.id, member.incarnation, by, suspicion.reason)
         claim = member.claimed(MemberState.FAILED, member.incarnation)
+        self._outbox.notify(
+            "member.failed",
+            Severity.WARNING,
+            **_describe(member),
+            reason=suspicion.reason,
+            accused_by=list(suspicion.accusers),
+            suspected_s=round(now - suspicion.started, 3),
+        )
         self._believe(entry, claim, update, Heard(me, None, now))
 
     def _is_premature(self, entry: Entry, update: Failed, *, now: float) -> bool:

@@ -3,6 +3,8 @@
 * **Incarnations** of a member, as one observer sees them, never go back within the observer's life.
 * **No resurrection**: who was seen failed, stopped or left at an incarnation is seen alive again
   only at a higher one, which only the member itself can make.
+* **Input before timers**: nobody is accused of silence while there is input that was not read: the
+  answer may be in it. That is the driver's promise; a loop that was late breaks it first.
 * **Convergence**: after the faults have ended, all see all alive that run, and nobody else.
 
 Accuracy (nobody who runs and can be reached is failed) is not demanded while there are faults: a
@@ -43,6 +45,14 @@ class MembershipViews:
                 "no resurrection",
                 f"{observer} saw {member} {before[1]} and then {state}, both at {incarnation}",
             )
+
+
+def accused_with_input_unread(observer: str, member: str, unread: int) -> None:
+    """`unread`: packets that `observer` could have read when it accused. Errors: Violated."""
+    if unread:
+        raise Violated(
+            "input before timers", f"{observer} accused {member} with {unread} packets unread"
+        )
 
 
 def converged(views: Mapping[str, Mapping[str, str]]) -> list[str]:

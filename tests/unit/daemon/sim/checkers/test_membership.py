@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from muster.sim.checkers.membership import MembershipViews, converged
+from muster.sim.checkers.membership import (
+    MembershipViews,
+    accused_with_input_unread,
+    converged,
+)
 from muster.sim.checkers.violated import Violated
 
 
@@ -40,3 +44,9 @@ def test_views_that_differ_are_named() -> None:
     assert converged(views) == ["n1 sees n2 suspect", "n2 sees n1 not at all"]
     whole = {"n1": "alive", "n2": "alive", "gone": "left"}
     assert converged({"n1": whole, "n2": whole}) == []
+
+
+def test_an_accusation_with_input_unread_is_seen() -> None:
+    accused_with_input_unread("n1", "n2", 0)
+    with pytest.raises(Violated, match="n1 accused n2 with 3 packets unread"):
+        accused_with_input_unread("n1", "n2", 3)
