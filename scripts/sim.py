@@ -1,9 +1,9 @@
 """Run drawn simulations, seed after seed: `make sim`.
 
-A seed is a run of Raft voters on an event heap and, every `NODES_EVERY` seeds, a run of whole
-nodes. Two processes share the seeds. The first failure of each kind is printed with the command
-that repeats it; with `--json`, the first failure of all is printed as one line and ends the
-search, which is what `make sim-mutants` asks for.
+A seed is a run of Raft voters and one of membership machines on an event heap and, every
+`NODES_EVERY` seeds, a run of whole nodes. Two processes share the seeds. The first failure of each
+kind is printed with the command that repeats it; with `--json`, the first failure of all is printed
+as one line and ends the search, which is what `make sim-mutants` asks for.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 
 from muster.sim.checkers.violated import Violated
+from muster.sim.machines.gossip_swarm import GossipRun
+from muster.sim.machines.gossip_swarm import draw as draw_gossip
 from muster.sim.machines.raft_swarm import RaftRun
 from muster.sim.machines.raft_swarm import draw as draw_raft
 from muster.sim.simulation import Simulation
@@ -39,14 +41,21 @@ class Failure:
     what: str
 
 
+MACHINES: tuple[tuple[str, Callable[[int], None]], ...] = (
+    ("raft", lambda seed: RaftRun(draw_raft(seed)).run()),
+    ("gossip", lambda seed: GossipRun(draw_gossip(seed)).run()),
+)
+
+
 def run_seed(seed: int) -> Failure | None:
     """Everything that belongs to a seed."""
-    try:
-        RaftRun(draw_raft(seed)).run()
-    except Violated as violated:
-        return Failure(seed, "raft", violated.checker, violated.what)
-    except Exception as error:  # noqa: BLE001 (a bug that the seed found)
-        return Failure(seed, "raft", type(error).__name__, str(error))
+    for tier, run in MACHINES:
+        try:
+            run(seed)
+        except Violated as violated:
+            return Failure(seed, tier, violated.checker, violated.what)
+        except Exception as error:  # noqa: BLE001 (a bug that the seed found)
+            return Failure(seed, tier, type(error).__name__, str(error))
     if seed % NODES_EVERY:
         return None
     report = Simulation(draw_nodes(str(seed), for_s=NODES_S)).run()

@@ -232,7 +232,8 @@ class FailureDetector(Agent):
 
     def address_of(self, node: NodeId) -> Address | None:
         """Where a member is now."""
-        return next((m.address for m in self.swim.members() if m.id == node), None)
+        member = self.swim.member(node)
+        return None if member is None else member.address
 
     def find(self, text: str) -> NodeId:
         """The member with this id, id prefix or name. Errors: Refused("not-found"), UsageError."""

@@ -74,7 +74,7 @@ from muster_protocol.membership.rumours import Heard, Rumours
 from muster_protocol.membership.sequences import Sequences
 from muster_protocol.membership.sync import Sync
 from muster_protocol.membership.table import Table
-from muster_protocol.types import Rng, Severity
+from muster_protocol.types import NodeId, Rng, Severity
 from muster_protocol.wire.membership import (
     Ack,
     Alive,
@@ -236,6 +236,13 @@ class Swim:
     def members(self) -> tuple[MemberView, ...]:
         """Everybody, this node first, then in the order in which they came to be known."""
         return self._table.views()
+
+    def member(self, node: NodeId) -> Member | None:
+        """What is believed of one member, this node included; None for a stranger."""
+        if node == self._table.me.id:
+            return self._table.me
+        entry = self._table.get(node)
+        return None if entry is None else entry.member
 
     def table_for_sync(self) -> SyncTable:
         """What to send on a push-pull stream."""

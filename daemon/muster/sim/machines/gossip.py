@@ -188,6 +188,12 @@ class GossipMembers(EventHeap):
         member.paused_until = until
         self.at(until - self.now, self._resume, member, member.boot)
 
+    def resume(self, member: SimMember) -> None:
+        """End a pause before its time."""
+        if member.paused_until is not None:
+            member.paused_until = self.now
+            self._resume(member, member.boot)
+
     def cut(self, *groups: Iterable[SimMember]) -> None:
         """Members of different groups do not reach each other."""
         self.network.cut(
@@ -331,11 +337,10 @@ class GossipMembers(EventHeap):
         target = self._at_address.get(packet.to)
         if target is None or packet.receiver not in (None, target.id):
             return
+        messages = tuple(decode_message(item) for item in raw) if delays else ()
+        event = PacketReceived(member.id, member.address, messages)
         for delay_s in delays:
             reading_s = self.network.reading_s() if target.is_slow else 0.0
-            event = PacketReceived(
-                member.id, member.address, tuple(decode_message(item) for item in raw)
-            )
             self.at(delay_s + reading_s, self.post, target, event)
 
     def _account(self, member: SimMember, raw: Sequence[bytes]) -> None:
