@@ -233,7 +233,7 @@ def test_a_cut_off_leader_steps_down_although_its_streams_stay_and_writes_come()
     cluster.run_until(cluster.now + 1)
     for other in cluster.ids:
         if other != leader.id:
-            cluster.cut[(other, leader.id)] = cluster.cut[(leader.id, other)] = None
+            cluster.ways.cut.update({(other, leader.id): None, (leader.id, other): None})
 
     def write() -> None:
         if leader.core.role is Role.LEADER:

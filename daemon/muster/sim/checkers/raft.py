@@ -5,13 +5,16 @@
 * **Committed prefixes**: an entry that one voter has committed at an index is the entry that every
   voter ever commits there (state machine safety), also after crashes, and whatever it had in its
   log before. One table of all committed entries is enough for that: index to term and digest.
+* **On a majority**: what the first voter takes for committed is on the disks of a majority in that
+  moment. This is the rule from which the other two follow, so whoever breaks it is seen before he
+  has done harm, which takes two failures more.
 * **A life's commit index** never goes back. A new life may begin lower: it is not stored.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 from muster.sim.checkers.violated import Violated
 
@@ -74,3 +77,24 @@ class CommittedPrefixes:
     def entries(self) -> int:
         """How many indexes were seen committed."""
         return len(self._entries)
+
+
+class CommittedOnMajority:
+    """Nothing is committed before a majority has it on disk. Needs an eye on all disks at once."""
+
+    def __init__(self, majority: int) -> None:
+        self._majority = majority
+        self._up_to = 1
+
+    def committed(self, node: str, index: int, holders: Iterable[str]) -> None:
+        """`node` takes this entry for committed, and `holders` have it durably. What was committed
+        before is not looked at again: they may have compacted it. Errors: Violated."""
+        if index <= self._up_to:
+            return
+        self._up_to = index
+        held = list(holders)
+        if len(held) < self._majority:
+            raise Violated(
+                "on a majority",
+                f"{node} commits entry {index}, which is on the disks of {', '.join(held)} only",
+            )

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from muster.agents.consistency.raft.core import Propose, RaftCore
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
-from muster.sim.checkers.raft import CommittedPrefixes, ElectionSafety
+from muster.sim.checkers.raft import CommittedOnMajority, CommittedPrefixes, ElectionSafety
 from muster.sim.checkers.violated import Violated
 from muster.sim.disk import SimDisk
 from muster.sim.machines.heap import EventHeap
+from muster.sim.machines.ways import Way, Ways
 from muster.storage.journal import Journal, create_journal, open_journal
 from muster.storage.superblock import Superblock
 from muster_protocol.effects import DeadlineReached, Effect, Notify
@@ -41,9 +42,6 @@ from muster_protocol.wire.raft import Configuration, Voter
 
 CLUSTER: Final = "c" * 32
 GENERATION: Final = "0" * 16
-
-STRAGGLER_S: Final = 4.0
-"""Two or three campaigns: what was said in one term arrives in another."""
 
 
 @dataclass(eq=False)
@@ -77,25 +75,23 @@ class RaftVoters(EventHeap):
         straggling: float = 0.0,
     ) -> None:
         """`frame_s`: least and longest delay of a frame. Without `is_fifo`, frames of a connection
-        overtake each other, and with a chance of `repeated` they come twice, of `straggling` up to
-        `STRAGGLER_S` late: the real streams never let them, but the guard's rules (D2, D3, D4) must
-        not depend on that."""
+        overtake each other, and with a chance of `repeated` they come twice, of `straggling`
+        seconds late: the real streams never let them, but the guard's rules (D2, D3, D4) must not
+        depend on that."""
         super().__init__()
         self.rng = random.Random(seed)
         self.sync_s_max = sync_s_max
-        self.frame_s = frame_s
-        self.is_fifo = is_fifo
-        self.repeated = repeated
-        self.straggling = straggling
+        self.ways = Ways(
+            self.rng, frame_s=frame_s, is_fifo=is_fifo, repeated=repeated, straggling=straggling
+        )
         self.elections = ElectionSafety()
         self.prefixes = CommittedPrefixes()
+        self.majorities = CommittedOnMajority(n // 2 + 1)
         self.ids = [NodeId(f"{i + 1:032x}") for i in range(n)]
         self.configuration = Configuration(tuple(Voter(i, GENERATION) for i in self.ids))
         self.nodes: dict[NodeId, SimVoter] = {}
-        self.cut: dict[tuple[NodeId, NodeId], None] = {}
         self.acknowledged: dict[bytes, int] = {}
         self.refused = 0
-        self._last_arrival: dict[tuple[NodeId, NodeId], float] = {}
         self._epochs = itertools.count(1)
         for node_id in self.ids:
             self._boot(node_id)
@@ -138,13 +134,17 @@ class RaftVoters(EventHeap):
         """Cut a node off; one way: it is heard, and hears nothing."""
         for other in self.ids:
             if other != node_id:
-                self.cut[(other, node_id)] = None
+                self.ways.cut[(other, node_id)] = None
                 if not one_way:
-                    self.cut[(node_id, other)] = None
+                    self.ways.cut[(node_id, other)] = None
                     self._disconnect(node_id, other)
 
+    def hold(self, ways: Iterable[Way], for_s: float) -> None:
+        """What is sent on these ways arrives when that time is over; the connections stay."""
+        self.ways.hold(ways, self.now + for_s)
+
     def heal(self) -> None:
-        self.cut.clear()
+        self.ways.cut.clear()
         for a, b in itertools.combinations(self.ids, 2):
             self._connect(a, b)
 
@@ -164,7 +164,9 @@ class RaftVoters(EventHeap):
 
         def apply(data: bytes, index: int) -> None:
             applied.append((index, data))
-            self.prefixes.committed(_name(node_id), index, journal.entry_at(index).term, data)
+            term = journal.entry_at(index).term
+            self.prefixes.committed(_name(node_id), index, term, data)
+            self.majorities.committed(_name(node_id), index, self._holders(index, term))
             self._acknowledged_if_leading(node_id, data, index)
 
         core = RaftCore(
@@ -182,6 +184,13 @@ class RaftVoters(EventHeap):
                 self._connect(node_id, other)
         self._arm(self.nodes[node_id])
 
+    def _holders(self, index: int, term: int) -> Iterator[str]:
+        """Who has this entry on its disk, running or not."""
+        for node in self.nodes.values():
+            journal = node.journal
+            if index <= journal.durable_index and journal.term_at(index) == term:
+                yield _name(node.id)
+
     def _acknowledged_if_leading(self, node_id: NodeId, data: bytes, index: int) -> None:
         """A leader that applies a batch would answer its client now."""
         node = self.nodes.get(node_id)
@@ -190,7 +199,7 @@ class RaftVoters(EventHeap):
 
     def _connect(self, a: NodeId, b: NodeId) -> None:
         one, two = self.nodes[a], self.nodes[b]
-        if (a, b) in self.cut or not one.up or not two.up or b in one.links:
+        if (a, b) in self.ways.cut or not one.up or not two.up or b in one.links:
             return
         epoch = next(self._epochs)
         one.links[b] = two.links[a] = epoch
@@ -225,11 +234,7 @@ class RaftVoters(EventHeap):
 
     def _perform(self, node: SimVoter, effect: Effect) -> None:
         if isinstance(effect, SendFrame):
-            epoch = node.links.get(effect.peer)
-            if epoch is not None and (node.id, effect.peer) not in self.cut:
-                for _ in range(2 if self.rng.random() < self.repeated else 1):
-                    delay_s = self._travel_s(node.id, effect.peer)
-                    self.at(delay_s, self._receive, node.id, effect.peer, epoch, effect.frame)
+            self._send(node, effect)
         elif isinstance(effect, Claim):
             self._check_claim(node, effect)
         elif isinstance(effect, Notify):
@@ -243,19 +248,16 @@ class RaftVoters(EventHeap):
         else:
             raise AssertionError(f"unexpected effect {effect}")
 
+    def _send(self, node: SimVoter, effect: SendFrame) -> None:
+        epoch = node.links.get(effect.peer)
+        if epoch is not None:
+            for delay_s in self.ways.delays((node.id, effect.peer), self.now):
+                self.at(delay_s, self._receive, node.id, effect.peer, epoch, effect.frame)
+
     def _receive(self, sender: NodeId, receiver: NodeId, epoch: int, frame: Any) -> None:
         node = self.nodes[receiver]
         if node.up and node.links.get(sender) == epoch:
             self.step(node, FrameReceived(sender, epoch, frame))
-
-    def _travel_s(self, sender: NodeId, receiver: NodeId) -> float:
-        is_straggler = self.rng.random() < self.straggling
-        delay_s = (0.0, STRAGGLER_S) if is_straggler else self.frame_s
-        arrives_at = self.now + self.rng.uniform(*delay_s)
-        if self.is_fifo:
-            arrives_at = max(arrives_at, self._last_arrival.get((sender, receiver), 0.0))
-            self._last_arrival[sender, receiver] = arrives_at
-        return arrives_at - self.now
 
     def _check_claim(self, node: SimVoter, claim: Claim) -> None:
         """What leaves must be on the disk: an ack's entries and its term; a vote, or a request for

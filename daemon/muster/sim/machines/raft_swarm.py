@@ -3,19 +3,20 @@ again.
 
 What is on or off, and how often it comes, is drawn from the seed (see `sim.swarm` for why).
 Checked at every step: election safety, durability of what is claimed, equal entries at equal
-indexes. At the end: liveness, and that every acknowledged command is applied on every voter.
+indexes, that what is committed is on a majority. At the end: liveness, and that every acknowledged command is applied on every voter.
 """
 
 from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from muster.sim.checkers.violated import Violated
 from muster.sim.machines.raft import RaftVoters, SimVoter
-from muster_protocol.raftguard.events import Role
+from muster_protocol.raftguard.events import Role, TransferLeadership
 from muster_protocol.types import NodeId
 from muster_protocol.wire.codec import encode
 
@@ -26,6 +27,10 @@ RECOVER_S: Final = 20.0
 SPLIT_VOTES: Final = 0.3
 """Share of runs that are about colliding elections, which other runs hardly ever have."""
 
+OLD_ANSWERS: Final = 0.2
+"""Share of runs that are about leaders who come back while answers to their old terms are still on
+the way: that takes two elections over the same connections, which crashes and cuts end."""
+
 FAULT_KINDS: Final = (
     "crash",
     "lose-unsynced",
@@ -33,6 +38,9 @@ FAULT_KINDS: Final = (
     "crash-all",
     "isolate",
     "isolate-one-way",
+    "hold-way",
+    "hold-minority",
+    "transfer",
 )
 
 
@@ -64,8 +72,11 @@ def draw(seed: int, *, for_s: float = 15.0) -> RaftOptions:
     """The options of this seed."""
     rng = random.Random(seed)
     kinds = tuple(kind for kind in FAULT_KINDS if rng.random() < 0.6)
-    if rng.random() < SPLIT_VOTES:
+    focus = rng.random()
+    if focus < SPLIT_VOTES:
         return _split_votes(rng, seed, for_s)
+    if focus < SPLIT_VOTES + OLD_ANSWERS:
+        return _old_answers(rng, seed, for_s)
     return RaftOptions(
         seed=seed,
         voters=rng.choice(SIZES),
@@ -101,6 +112,24 @@ def _split_votes(rng: random.Random, seed: int, for_s: float) -> RaftOptions:
     )
 
 
+def _old_answers(rng: random.Random, seed: int, for_s: float) -> RaftOptions:
+    """Nothing but comebacks: all connections stay, and answers are as late as can be."""
+    return RaftOptions(
+        seed=seed,
+        voters=5,
+        kinds=("comeback",),
+        fault_gap_s=3.0,
+        fault_s=2.0,
+        request_gap_s=rng.choice((0.02, 0.05)),
+        sync_s_max=0.02,
+        frame_s_max=rng.choice((0.003, 0.05)),
+        is_fifo=rng.random() < 0.5,
+        repeated=0.0,
+        straggling=0.0,
+        for_s=2 * for_s,
+    )
+
+
 class RaftRun:
     """Runs the options of one seed."""
 
@@ -117,6 +146,18 @@ class RaftRun:
         )
         self._rng = random.Random(f"{options.seed}/faults")
         self._requests = 0
+        self._faults: Mapping[str, Callable[[NodeId], None]] = {
+            "crash": functools.partial(self._crash, lose_unsynced=False),
+            "lose-unsynced": functools.partial(self._crash, lose_unsynced=True),
+            "crash-leader": self._crash_leader,
+            "crash-all": self._crash_all,
+            "isolate": functools.partial(self._isolate, one_way=False),
+            "isolate-one-way": functools.partial(self._isolate, one_way=True),
+            "hold-way": self._hold_way,
+            "hold-minority": self._hold_minority,
+            "transfer": self._transfer,
+            "comeback": self._comeback,
+        }
 
     def run(self) -> None:
         """Errors: Violated."""
@@ -137,19 +178,70 @@ class RaftRun:
         self.voters.at(self._rng.expovariate(1.0 / self._options.request_gap_s), self._request)
 
     def _fault(self) -> None:
-        kind, node = self._rng.choice(self._options.kinds), self._rng.choice(self.voters.ids)
-        if kind == "crash-all":
-            for each in self.voters.ids:
-                self._crash(each, lose_unsynced=True)
-        elif kind == "crash-leader":
-            for leader in self.voters.leaders():
-                self._crash(leader.id, lose_unsynced=self._rng.random() < 0.5)
-        elif kind in ("crash", "lose-unsynced"):
-            self._crash(node, lose_unsynced=kind == "lose-unsynced")
-        else:
-            self.voters.isolate(node, one_way=kind == "isolate-one-way")
-            self.voters.at(self._lasts_s(), self.voters.heal)
+        kind = self._rng.choice(self._options.kinds)
+        self._faults[kind](self._rng.choice(self.voters.ids))
         self.voters.at(self._rng.expovariate(1.0 / self._options.fault_gap_s), self._fault)
+
+    def _crash_all(self, _: NodeId) -> None:
+        for each in self.voters.ids:
+            self._crash(each, lose_unsynced=True)
+
+    def _crash_leader(self, _: NodeId) -> None:
+        for leader in self.voters.leaders():
+            self._crash(leader.id, lose_unsynced=self._rng.random() < 0.5)
+
+    def _isolate(self, node: NodeId, *, one_way: bool) -> None:
+        self.voters.isolate(node, one_way=one_way)
+        self.voters.at(self._lasts_s(), self.voters.heal)
+
+    def _hold_way(self, node: NodeId) -> None:
+        """To or from a leader, usually: that is where the frames are."""
+        others = [leader for leader in self._leader_ids() if leader != node]
+        for other in others or [self._rng.choice(self.voters.ids)]:
+            way = (node, other) if self._rng.random() < 0.5 else (other, node)
+            self.voters.hold((way,), self._lasts_s())
+
+    def _hold_minority(self, node: NodeId) -> None:
+        for leader in self._leader_ids() or [node]:
+            self._hold_off(leader, self._lasts_s())
+
+    def _hold_off(self, leader: NodeId, for_s: float) -> list[NodeId]:
+        """A leader and as many more as do not make a majority, from all others and back; returns
+        who is with it."""
+        others = [each for each in self.voters.ids if each != leader]
+        few = self._rng.sample(others, max(0, (self._options.voters - 3) // 2))
+        many = [each for each in others if each not in few]
+        ways = [way for one in (leader, *few) for two in many for way in ((one, two), (two, one))]
+        self.voters.hold(ways, for_s)
+        return few
+
+    def _comeback(self, _: NodeId) -> None:
+        """A leader is held off with its few followers until others have elected another one, and
+        gets the leadership back by transfers. The answers of the few take all that time."""
+        for leader in self._leader_ids():
+            off_s, back_s = self._rng.uniform(1.2, 2.5), self._rng.uniform(1.0, 3.0)
+            few = self._hold_off(leader, off_s)
+            self.voters.hold([(each, leader) for each in few], off_s + back_s)
+            until = self.voters.now + off_s + back_s
+            self.voters.at(off_s, self._transfer_to, leader, few, until)
+
+    def _transfer_to(self, node: NodeId, few: list[NodeId], until: float) -> None:
+        """Leaders hand over to whom they like, so again and again. Then the few do not hear the one
+        that is back, and as many others as it could do without if those few still counted."""
+        if node in self._leader_ids():
+            others = [each for each in self.voters.ids if each not in (node, *few)]
+            deaf = self._rng.sample(others, len(others) - self._rng.randint(1, len(few)))
+            self.voters.hold([(node, each) for each in (*few, *deaf)], self._lasts_s())
+        elif self.voters.now < until:
+            self._transfer(node)
+            self.voters.at(0.1, self._transfer_to, node, few, until)
+
+    def _transfer(self, _: NodeId) -> None:
+        for leader in self.voters.leaders():
+            self.voters.step(leader, TransferLeadership())
+
+    def _leader_ids(self) -> list[NodeId]:
+        return [leader.id for leader in self.voters.leaders()]
 
     def _crash(self, node: NodeId, *, lose_unsynced: bool) -> None:
         if self.voters.nodes[node].up:
@@ -163,6 +255,7 @@ class RaftRun:
 
     def _recover(self) -> None:
         voters = self.voters
+        voters.ways.release()
         for node in voters.ids:
             voters.restart(node)
         voters.heal()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from muster.sim.checkers.raft import CommittedPrefixes, ElectionSafety
+from muster.sim.checkers.raft import CommittedOnMajority, CommittedPrefixes, ElectionSafety
 from muster.sim.checkers.violated import Violated
 
 
@@ -45,3 +45,19 @@ def test_a_commit_index_goes_back_in_a_new_life_only() -> None:
     prefixes.commit_index("n1", "life 2", 4)
     with pytest.raises(Violated, match="n1 went back from commit index 9 to 8"):
         prefixes.commit_index("n1", "life 1", 8)
+
+
+def test_an_entry_on_the_disks_of_a_majority_may_be_committed() -> None:
+    CommittedOnMajority(2).committed("n1", 5, ["n1", "n3"])
+
+
+def test_a_commit_without_a_majority_is_seen() -> None:
+    majorities = CommittedOnMajority(3)
+    with pytest.raises(Violated, match="n1 commits entry 5, which is on the disks of n1, n2 only"):
+        majorities.committed("n1", 5, ["n1", "n2"])
+
+
+def test_what_was_committed_before_may_have_been_compacted() -> None:
+    majorities = CommittedOnMajority(2)
+    majorities.committed("n1", 5, ["n1", "n2"])
+    majorities.committed("n2", 4, [])
