@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from muster.sim.machines.raft import RaftVoters, SimVoter
+from muster.sim.machines.raft import RaftVoters
+from muster.sim.machines.voter import SimVoter
 from muster_protocol.raftguard.events import (
     FrameReceived,
     Role,

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.lowlevel
 
-from muster.agents.consistency.replica import SnapshotPolicy
+from muster.agents.consistency.compaction import SnapshotPolicy
 from muster.runtime.host import HostState
 from muster_protocol.consistency.commands import Command, Done, Expired, Put, Result
 from muster_protocol.effects import Emit
@@ -376,8 +376,8 @@ async def test_a_node_may_stop_while_it_installs_a_snapshot(
 
         voter._offload = Slow()
         await cluster.until(lambda: voter._store_in_use.locked())
-        await trio.sleep(0.6)
-        assert voter.snapshots_installed == 0
+        await trio.sleep(0.3)
+        assert voter.compaction.installed == 0
         behind.scope.cancel()
         await trio.sleep(1.0)
         assert not behind.said("agent.failed")
@@ -397,7 +397,7 @@ async def test_large_values_bring_a_snapshot_before_many_entries_do(
         voter = leader.agents.consistency.voter
         for number in range(30):
             await cluster.put(leader, f"k{number}", b"x" * 10_000)
-        await cluster.until(lambda: voter.snapshots_taken >= 2)
+        await cluster.until(lambda: voter.compaction.taken >= 2)
         assert voter.journal.log_bytes < 2 * policy.every_bytes
 
 
@@ -425,10 +425,10 @@ async def test_a_far_behind_follower_is_refilled_by_a_snapshot(
     monkeypatch.setattr(VOTER_SNAPSHOTS, SnapshotPolicy(every_entries=50, keep_entries=10))
     async with node_cluster(3) as cluster:
         leader, behind = await a_follower_left_behind(cluster)
-        await cluster.until(lambda: leader.agents.consistency.voter.snapshots_taken >= 2)
+        await cluster.until(lambda: leader.agents.consistency.voter.compaction.taken >= 2)
         await cluster.start(behind)
         await cluster.until(lambda: cluster.leader())
-        await cluster.until(lambda: behind.agents.consistency.voter.snapshots_installed == 1)
+        await cluster.until(lambda: behind.agents.consistency.voter.compaction.installed == 1)
         await cluster.until(
             lambda: (
                 behind.agents.consistency.voter.replica.registry.digest()

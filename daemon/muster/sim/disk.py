@@ -90,6 +90,7 @@ class SimDisk:
         self._durable: dict[str, _File] = {}
         self._since_sync: list[dict[str, _File]] = []
         self._failures: dict[tuple[str, str], list[int]] = {}
+        self._operations_left: int | None = None
         self._when_released: list[Callable[[], None]] = []
 
     def mount(self) -> SimFiles:
@@ -145,6 +146,11 @@ class SimDisk:
             )
         self.sync_names()
 
+    def power_off_in(self, operations: int | None) -> None:
+        """The power fails, maybe with torn writes, when so many operations more were done: the next
+        one finds it gone, and so does the process. None: it does not."""
+        self._operations_left = operations
+
     def flip_bit(self, name: str, bit: int) -> None:
         """Rot: one bit of a file changes on the disk."""
         self.files[name].data[bit // 8] ^= 1 << (bit % 8)
@@ -177,6 +183,15 @@ class SimDisk:
     def sync_names(self) -> None:
         self._durable = dict(self.files)
         self._since_sync = []
+
+    def operated(self) -> None:
+        """An operation begins."""
+        if self._operations_left is None:
+            return
+        self._operations_left -= 1
+        if self._operations_left < 0:
+            self._operations_left = None
+            self.power_off(tear=self._rng.random() < 0.5)
 
     def injected(self, action: str, name: str) -> int:
         """The errno with which this call has to fail, or 0."""
@@ -244,6 +259,8 @@ class SimFiles:
 
     def check(self, action: str, name: str) -> None:
         """Errors: StorageError if a failure was injected, or the process is dead."""
+        if self.is_mounted:
+            self._disk.operated()
         error = self._disk.injected(action, name) if self.is_mounted else errno.ENODEV
         if error:
             raise self.error(action, name, error)

@@ -135,6 +135,8 @@ class Journal:
         recovered: _Recovered,
         manifest: Manifest | None,
     ) -> None:
+        self.segment_bytes_max = SEGMENT_BYTES_MAX
+        """May be changed at any time."""
         self._files = files
         self._superblock = superblock
         self._segments = segments
@@ -302,7 +304,7 @@ class Journal:
         assert self._committing is None, "commits must not overlap"
         data, self._buffer = bytes(self._buffer), bytearray()
         highest, self._buffer_highest = self._buffer_highest, 0
-        if not self._segments or self._segments[-1].size + len(data) > SEGMENT_BYTES_MAX:
+        if not self._segments or self._segments[-1].size + len(data) > self.segment_bytes_max:
             self._sequence += 1
             self._segments.append(_Segment(segment_name(self._sequence)))
             data = self._header_record() + data

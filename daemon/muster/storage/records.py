@@ -10,7 +10,7 @@
     12+n    1     0x5A
 
 A crash can leave the last record torn: the file ends inside it, or the file was made longer and
-the rest of the record's sectors was never written and reads as zeros. Only that is cut off. A
+the rest of the record was never written and reads as zeros. Only that is cut off. A
 record that is there completely and is wrong was acknowledged to somebody: that is damage, and the
 answer is to stop, not to guess (`StorageCorrupt`). The closing 0x5A is there so that no complete
 record ever ends in a sector of zeros.
@@ -105,17 +105,15 @@ def _trusted_length(data: bytes, offset: int) -> int | None:
 def _is_torn(data: bytes, offset: int) -> bool:
     """Does what stands from `offset` on look like the first part of one record?
 
-    Either the file ends inside the record, or everything from some sector boundary inside it to
-    the end of the file is zero. (At a boundary exactly at `offset` nothing of it was written.)
+    Either the file ends inside the record, or everything from some byte inside it to the end of the
+    file is zero. Of a record whose header cannot be trusted the end is not known: then the zeros
+    begin inside the header, or at a sector boundary.
     """
     length = _trusted_length(data, offset)
-    if length is not None and offset + length + RECORD_OVERHEAD > len(data):
-        return True
-    if length is None and len(data) - offset < _HEADER.size:
+    written = max(offset, len(data.rstrip(b"\0")))
+    if length is not None:
+        record_end = offset + length + RECORD_OVERHEAD
+        return record_end > len(data) or written < record_end
+    if written - offset < _HEADER.size:
         return data[offset : offset + 1] in (bytes([_MAGIC]), b"\0")
-    written = len(data.rstrip(b"\0"))
-    first_unwritten = max(offset, -(-written // _SECTOR) * _SECTOR) if written > offset else offset
-    if first_unwritten >= len(data):
-        return False
-    record_end = len(data) if length is None else offset + length + RECORD_OVERHEAD
-    return first_unwritten < record_end
+    return -(-written // _SECTOR) * _SECTOR < len(data)

@@ -410,6 +410,8 @@ class RaftGuard:
             return self._drop("stale-ack")
         if not 1 <= frame.next_index <= self._log.last_index + 1:
             return self._drop("ack-beyond-log")
+        if self._progress.is_overtaken(peer, frame):
+            return self._drop("overtaken-reset")
         must_go_on = self._progress.answered(peer, frame, now)
         deliver = Deliver(peer, self._progress.clamped(frame))
         if not must_go_on:

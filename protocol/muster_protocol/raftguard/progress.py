@@ -6,6 +6,7 @@ The rules:
   counts only up to what is on the leader's own disk, and what was cut off of it counts when the
   sync has ended. Only then: the engine takes each answer that it is given for one that just came,
   and a leader that is cut off must notice that none come (D25).
+* **Forward**: what a follower has acknowledged in this term is not sent to it again.
 * **Window** (D31): the engine would send all that a follower lacks in one call. Past
   `SEND_WINDOW_BYTES` no more is sent to it before it answers, or before the next heartbeat: what
   was sent may have been lost with its connection.
@@ -70,6 +71,12 @@ class Progress:
         return follower.sent_bytes > SEND_WINDOW_BYTES
 
     # --- answers ----------------------------------------------------------------------------
+
+    def is_overtaken(self, node: NodeId, ack: Ack) -> bool:
+        """Does it ask again for what it has said since to have? The engine would go back that far,
+        and never forward again: an answer that says nothing new does not move it, and if the log
+        was trimmed meanwhile, the follower is offered a snapshot of what it has, for ever."""
+        return ack.reset and ack.next_index <= self._followers[node].acknowledged
 
     def answered(self, node: NodeId, ack: Ack, now: float) -> bool:
         """Note an answer of this term. True if it should be sent more at once instead of with the

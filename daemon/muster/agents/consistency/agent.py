@@ -527,8 +527,8 @@ class ConsistencyManager(Agent):
             "term": self.voter.core.term,
             "commits": self.voter.journal.commits,
             "proposals_pending": self.voter.proposals.pending,
-            "snapshots_taken": self.voter.snapshots_taken,
-            "snapshots_installed": self.voter.snapshots_installed,
+            "snapshots_taken": self.voter.compaction.taken,
+            "snapshots_installed": self.voter.compaction.installed,
             "forwarded": self.forwarder.forwarded,
             **guard,
         }

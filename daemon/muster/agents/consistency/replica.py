@@ -8,7 +8,6 @@ counted and told.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from muster_protocol.consistency.commands import (
     Batch,
@@ -22,30 +21,6 @@ from muster_protocol.consistency.registry import Captured, Registry
 from muster_protocol.effects import Notify
 from muster_protocol.errors import RemoteError
 from muster_protocol.types import Severity
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotPolicy:
-    """When a snapshot is taken, and what of the log stays before it."""
-
-    every_entries: int = 4_096
-    """Replaying so many takes well under a second at start."""
-
-    every_bytes: int = 64 * 1024 * 1024
-    """The log is in memory: with the largest values, so many bytes come long before so many
-    entries."""
-
-    keep_entries: int = 1_024
-    """For followers that lag a little: what a busy node writes in some seconds, so that a restart
-    of a follower needs no snapshot."""
-
-    keep_bytes: int = 16 * 1024 * 1024
-    """The same for large values: what a gigabit link carries in a fifth of a second is not worth a
-    snapshot to a follower that lags by it."""
-
-    def is_due(self, *, entries: int, log_bytes: int) -> bool:
-        """With so many entries since the last one, and so much in the log?"""
-        return entries > self.every_entries or log_bytes > self.every_bytes
 
 
 class Replica:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 
+from muster.agents.consistency.compaction import SNAPSHOTS, Compaction, Replicated
 from muster.agents.consistency.links import VoterLinks
 from muster.agents.consistency.proposals import Proposals
 from muster.agents.consistency.raft.core import Propose, RaftCore
-from muster.agents.consistency.replica import Replica, SnapshotPolicy
+from muster.agents.consistency.replica import Replica
 from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapshot
 from muster.driver import Driver, Recorder
 from muster.storage.journal import Journal, open_journal
-from muster.storage.snapshots import SnapshotStore, verified_slices
+from muster.storage.snapshots import SnapshotStore
 from muster_protocol.consistency.commands import Batch, Command, Result
 from muster_protocol.consistency.registry import Registry
 from muster_protocol.effects import Effect, Notify
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
     from muster.net.peers import PeerConnection, PeerStreams
     from muster.storage.superblock import Superblock
     from muster.world import World
-
-SNAPSHOTS: Final = SnapshotPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +125,10 @@ class Voter:
             now=world.clock.now(),
             apply=self.replica.apply,
         )
+        state = Replicated(self.replica.capture, Registry.restore, self.replica.replace)
+        self.compaction = Compaction(
+            core=self.core, store=store, files=world.files, state=state, policy=SNAPSHOTS
+        )
         # A voter that its agent restarted counts its batches from 1 again, and old ones may still
         # be applied: so the origin names this voter, not the boot.
         origin = f"{around.boot}-{world.entropy.token_bytes(8).hex()}"
@@ -151,7 +154,6 @@ class Voter:
         self._snapshot_under_way = False
         self._store_in_use = trio.Lock()
         self._refused: bytes | None = None
-        self.snapshots_taken = self.snapshots_installed = 0
 
     # --- the machine that the driver drives ---------------------------------------------------
 
@@ -286,55 +288,22 @@ class Voter:
     def _on_applied(self, batch: Batch, results: tuple[Result, ...], index: int) -> None:
         if self.proposals.applied(batch, results):
             self._around.trace.claim(Claim(ClaimKind.REPLY, self.core.term, index))
-        entries, log_bytes = index - self._snapshot_index, self.journal.log_bytes
-        is_due = SNAPSHOTS.is_due(entries=entries, log_bytes=log_bytes)
-        if is_due and not self._snapshot_under_way:
+        if self.compaction.is_due(index) and not self._snapshot_under_way:
             assert self._nursery is not None
             self._snapshot_under_way = True
             self._nursery.start_soon(self._take_snapshot)
 
     # --- snapshots ----------------------------------------------------------------------------
 
-    @property
-    def _snapshot_index(self) -> int:
-        return self.journal.manifest.last.index if self.journal.manifest else 0
-
     async def _take_snapshot(self) -> None:
         try:
             async with self._store_in_use:
-                await self._write_snapshot()
+                manifest = await self._offload.run(self.compaction.begin(), kind="snapshot")
+                remove = self.compaction.end(manifest)
+                if remove is not None:
+                    await self._offload.run(remove, kind="snapshot")
         finally:
             self._snapshot_under_way = False
-
-    async def _write_snapshot(self) -> None:
-        """Write the present state and forget what it covers; the log goes on meanwhile."""
-        index = self.core.applied_index
-        captured = self.replica.capture()
-        previous, last = self.journal.entry_at(index - 1), self.journal.entry_at(index)
-        configuration = self.configuration
-
-        def write() -> Manifest:
-            return self._store.write(
-                captured.slices(), previous=previous, last=last, configuration=configuration
-            )
-
-        manifest = await self._offload.run(write, kind="snapshot")
-        if manifest.last.index > self._snapshot_index:
-            await self._forget_covered(manifest)
-        self.snapshots_taken += 1
-
-    async def _forget_covered(self, manifest: Manifest) -> None:
-        removable = self.journal.trim(
-            manifest, keep_entries=SNAPSHOTS.keep_entries, keep_bytes=SNAPSHOTS.keep_bytes
-        )
-        files = self._around.world.files
-
-        def remove() -> None:
-            for name in removable:
-                files.remove(name)
-            self._store.remove_older(manifest)
-
-        await self._offload.run(remove, kind="snapshot")
 
     async def _install_snapshot(self, peer: NodeId, manifest: Manifest) -> None:
         """Fetch what the leader offered, make it durable, and start behind it."""
@@ -355,15 +324,10 @@ class Voter:
 
     async def _install(self, manifest: Manifest, data: bytes) -> None:
         """Make a fetched snapshot durable, start behind it. Errors: RemoteError, StorageError."""
-        registry = await self._offload.run(
-            lambda: Registry.restore(verified_slices(manifest, data)), kind="snapshot"
-        )
-        await self._offload.run(lambda: self._store.install(manifest, data), kind="snapshot")
+        compaction = self.compaction
+        registry = await self._offload.run(lambda: compaction.save(manifest, data), kind="snapshot")
         if self._driver.is_closed:
             return  # what is on the disk is found by the next start
-        if manifest.last.index <= self.core.applied_index:
-            raise RemoteError("snapshot", "overtaken by the log")
-        self.replica.replace(registry, manifest.last.index)
+        compaction.put_in_force(manifest, registry)
         self._driver.complete(SnapshotInstalled(manifest))
-        self.snapshots_installed += 1
-        await self._forget_covered(manifest)
+        await self._offload.run(compaction.clean_up(manifest), kind="snapshot")

@@ -54,3 +54,18 @@ def same_state(digests: Mapping[str, str]) -> None:
     if len(frozenset(digests.values())) > 1:
         told = ", ".join(f"{name} {digest[:12]}" for name, digest in digests.items())
         raise Violated("equal replicas", f"the same log gave different states: {told}")
+
+
+class EqualReplicas:
+    """One state for each index of the log, whoever applied it and however it got there."""
+
+    def __init__(self) -> None:
+        self._digests: dict[int, tuple[str, bytes]] = {}
+
+    def holds(self, where: str, index: int, digest: bytes) -> None:
+        """A replica that has applied the log up to `index` has this state. Errors: Violated."""
+        first, known = self._digests.setdefault(index, (where, digest))
+        if digest != known:
+            raise Violated(
+                "equal replicas", f"{where} has another state at index {index} than {first}"
+            )

@@ -2,7 +2,8 @@
 
 Frames are values with a delay; they keep their order within a connection, as on the real streams,
 unless a run asks for worse. A group commit is an event with a duration: what it took when it began
-is durable when it ends, and lost if the power goes before. Every decision comes from one seed.
+is durable when it ends, and lost if the power goes before, or in the midst of it. Snapshots are in
+`snapshots`. Every decision comes from one seed.
 
 The checkers of Raft's safety look at every step: who leads, and each entry as it is applied.
 """
@@ -11,23 +12,24 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-from muster.agents.consistency.raft.core import Propose, RaftCore
-from muster.agents.consistency.raft.engine import FIRST_ENTRY
+from muster.agents.consistency.raft.core import Propose
+from muster.sim.checkers.durability import Claims
 from muster.sim.checkers.raft import CommittedOnMajority, CommittedPrefixes, ElectionSafety
+from muster.sim.checkers.storage import EqualReplicas
 from muster.sim.checkers.violated import Violated
 from muster.sim.disk import SimDisk
 from muster.sim.machines.heap import EventHeap
+from muster.sim.machines.snapshots import SnapshotPlan, Snapshots
+from muster.sim.machines.voter import GENERATION, SimVoter, Watcher
 from muster.sim.machines.ways import Way, Ways
-from muster.storage.journal import Journal, create_journal, open_journal
-from muster.storage.superblock import Superblock
 from muster_protocol.effects import DeadlineReached, Effect, Notify
+from muster_protocol.errors import StorageError
 from muster_protocol.raftguard.events import (
     Claim,
-    ClaimKind,
+    FetchSnapshot,
     FrameReceived,
     LogDurable,
     PeerDown,
@@ -40,24 +42,7 @@ from muster_protocol.raftguard.events import (
 from muster_protocol.types import NodeId
 from muster_protocol.wire.raft import Configuration, Voter
 
-CLUSTER: Final = "c" * 32
-GENERATION: Final = "0" * 16
-
-
-@dataclass(eq=False)
-class SimVoter:
-    """One voter: its disk outlives its core."""
-
-    id: NodeId
-    disk: SimDisk
-    core: RaftCore
-    journal: Journal
-    up: bool = True
-    life: int = 0
-    committing: bool = False
-    links: dict[NodeId, int] = field(default_factory=dict)
-    applied: list[tuple[int, bytes]] = field(default_factory=list)
-    notes: list[Notify] = field(default_factory=list)
+R = TypeVar("R")
 
 
 class RaftVoters(EventHeap):
@@ -73,6 +58,7 @@ class RaftVoters(EventHeap):
         is_fifo: bool = False,
         repeated: float = 0.0,
         straggling: float = 0.0,
+        snapshots: SnapshotPlan | None = None,
     ) -> None:
         """`frame_s`: least and longest delay of a frame. Without `is_fifo`, frames of a connection
         overtake each other, and with a chance of `repeated` they come twice, of `straggling`
@@ -85,9 +71,16 @@ class RaftVoters(EventHeap):
             self.rng, frame_s=frame_s, is_fifo=is_fifo, repeated=repeated, straggling=straggling
         )
         self.elections = ElectionSafety()
+        self.claims = Claims()
         self.prefixes = CommittedPrefixes()
+        self.replicas = EqualReplicas()
         self.majorities = CommittedOnMajority(n // 2 + 1)
         self.ids = [NodeId(f"{i + 1:032x}") for i in range(n)]
+        self._disks = {each: SimDisk(random.Random(self.rng.random())) for each in self.ids}
+        self._plan = snapshots or SnapshotPlan()
+        self.snapshots = Snapshots(self, self._plan)
+        self.on_power_failed: Callable[[NodeId], None] = lambda _: None
+        """Told of voters whose disk lost its power at work (`SimDisk.power_off_in`)."""
         self.configuration = Configuration(tuple(Voter(i, GENERATION) for i in self.ids))
         self.nodes: dict[NodeId, SimVoter] = {}
         self.acknowledged: dict[bytes, int] = {}
@@ -110,11 +103,12 @@ class RaftVoters(EventHeap):
     def step(self, node: SimVoter, event: Any) -> None:
         for effect in node.core.handle(event, now=self.now):
             self._perform(node, effect)
+        self.claims.holds(node.name, node.journal)
         if node.journal.is_dirty and not node.committing:
             node.committing = True
             work = node.journal.begin_commit()
             delay_s = self.rng.uniform(0.0005, self.sync_s_max)
-            self.at(delay_s, self._commit, node, node.life, work)
+            self.at(delay_s, self._commit, node, work)
         self._arm(node)
 
     def crash(self, node_id: NodeId, *, lose_unsynced: bool = True) -> None:
@@ -127,8 +121,28 @@ class RaftVoters(EventHeap):
             node.disk.power_off(tear=self.rng.random() < 0.5)
 
     def restart(self, node_id: NodeId) -> None:
-        if not self.nodes[node_id].up:
+        """Errors: StorageCorrupt, and StorageError that is not a loss of power."""
+        disk = self._disks[node_id]
+        generation = disk.generation
+        if self.nodes[node_id].up:
+            return
+        try:
             self._boot(node_id)
+        except StorageError:
+            if disk.generation == generation:
+                raise
+            self.on_power_failed(node_id)
+
+    def off_loop(self, node: SimVoter, work: Callable[[], R]) -> R | None:
+        """Disk work of a voter; None if the power fails during it, which ends the voter."""
+        try:
+            return work()
+        except StorageError:
+            if node.files.is_mounted:
+                raise
+            self.crash(node.id, lose_unsynced=False)  # the disk has lost it already
+            self.on_power_failed(node.id)
+            return None
 
     def isolate(self, node_id: NodeId, *, one_way: bool = False) -> None:
         """Cut a node off; one way: it is heard, and hears nothing."""
@@ -151,51 +165,37 @@ class RaftVoters(EventHeap):
     # --- inside -----------------------------------------------------------------------------
 
     def _boot(self, node_id: NodeId) -> None:
-        old = self.nodes.get(node_id)
-        disk = old.disk if old else SimDisk(random.Random(self.rng.random()))
-        files = disk.mount()
-        block = Superblock(1, node_id, CLUSTER, GENERATION)
-        if old:
-            journal, _ = open_journal(files, block, None)
-        else:
-            journal = create_journal(files, block, self.configuration, FIRST_ENTRY)
-            _commit_now(journal)
-        applied: list[tuple[int, bytes]] = []
-
-        def apply(data: bytes, index: int) -> None:
-            applied.append((index, data))
-            term = journal.entry_at(index).term
-            self.prefixes.committed(_name(node_id), index, term, data)
-            self.majorities.committed(_name(node_id), index, self._holders(index, term))
-            self._acknowledged_if_leading(node_id, data, index)
-
-        core = RaftCore(
-            me=node_id,
-            configuration=self.configuration,
-            journal=journal,
+        """Errors: StorageError, StorageCorrupt."""
+        node = SimVoter(
+            node_id,
+            self._disks[node_id],
+            self.configuration,
+            policy=self._plan.policy,
+            segment_bytes_max=self._plan.segment_bytes_max,
             rng=random.Random(self.rng.random()),
             now=self.now,
-            apply=apply,
+            watcher=Watcher(self._applied, self._replaced),
         )
-        life = old.life + 1 if old else 0
-        self.nodes[node_id] = SimVoter(node_id, disk, core, journal, life=life, applied=applied)
+        self.nodes[node_id] = node
+        self.claims.holds(node.name, node.journal)
         for other in self.ids:
             if other in self.nodes and other != node_id:
                 self._connect(node_id, other)
-        self._arm(self.nodes[node_id])
+        self._arm(node)
 
-    def _holders(self, index: int, term: int) -> Iterator[str]:
-        """Who has this entry on its disk, running or not."""
-        for node in self.nodes.values():
-            journal = node.journal
-            if index <= journal.durable_index and journal.term_at(index) == term:
-                yield _name(node.id)
-
-    def _acknowledged_if_leading(self, node_id: NodeId, data: bytes, index: int) -> None:
-        """A leader that applies a batch would answer its client now."""
-        node = self.nodes.get(node_id)
-        if node is not None and node.core.role is Role.LEADER:
+    def _applied(self, node: SimVoter, index: int, data: bytes) -> None:
+        term = node.journal.entry_at(index).term
+        self.prefixes.committed(node.name, index, term, data)
+        holders = (each.name for each in self.nodes.values() if each.holds(index, term))
+        self.majorities.committed(node.name, index, holders)
+        self.replicas.holds(node.name, index, node.history.digest)
+        if node.core.role is Role.LEADER:  # it would answer its client now
             self.acknowledged.setdefault(data, index)
+        self.snapshots.applied(node, index)
+
+    def _replaced(self, node: SimVoter) -> None:
+        if node.history.items:
+            self.replicas.holds(node.name, node.history.last_index, node.history.digest)
 
     def _connect(self, a: NodeId, b: NodeId) -> None:
         one, two = self.nodes[a], self.nodes[b]
@@ -215,9 +215,11 @@ class RaftVoters(EventHeap):
             if self.nodes[here].up:
                 self.step(self.nodes[here], PeerDown(there, epoch))
 
-    def _commit(self, node: SimVoter, life: int, work: Callable[[], None]) -> None:
-        if node.up and self.nodes[node.id].life == life:
-            work()
+    def _commit(self, node: SimVoter, work: Callable[[], None]) -> None:
+        if not node.up:
+            return
+        self.off_loop(node, work)
+        if node.up:
             node.journal.end_commit()
             node.committing = False
             self.step(node, LogDurable())
@@ -225,24 +227,25 @@ class RaftVoters(EventHeap):
     def _arm(self, node: SimVoter) -> None:
         deadline = node.core.deadline
         if deadline is not None:
-            self.at(max(0.0, deadline - self.now), self._fire, node, node.life, deadline)
+            self.at(max(0.0, deadline - self.now), self._fire, node, deadline)
 
-    def _fire(self, node: SimVoter, life: int, deadline: float) -> None:
-        is_current = self.nodes[node.id].life == life and node.core.deadline == deadline
-        if node.up and is_current:
+    def _fire(self, node: SimVoter, deadline: float) -> None:
+        if node.up and node.core.deadline == deadline:
             self.step(node, DeadlineReached())
 
     def _perform(self, node: SimVoter, effect: Effect) -> None:
         if isinstance(effect, SendFrame):
             self._send(node, effect)
         elif isinstance(effect, Claim):
-            self._check_claim(node, effect)
+            self.claims.claims(node.name, node.journal, effect)
         elif isinstance(effect, Notify):
             node.notes.append(effect)
             if effect.event == "raft.role.changed" and effect.fields["role"] == "leader":
-                self.elections.leads(_name(node.id), effect.fields["term"])
+                self.elections.leads(node.name, effect.fields["term"])
         elif isinstance(effect, SafetyViolated):
             raise Violated("raft safety", effect.reason)
+        elif isinstance(effect, FetchSnapshot):
+            self.snapshots.fetch(node, effect.peer, effect.manifest)
         elif isinstance(effect, ProposalRefused):
             self.refused += 1
         else:
@@ -258,26 +261,3 @@ class RaftVoters(EventHeap):
         node = self.nodes[receiver]
         if node.up and node.links.get(sender) == epoch:
             self.step(node, FrameReceived(sender, epoch, frame))
-
-    def _check_claim(self, node: SimVoter, claim: Claim) -> None:
-        """What leaves must be on the disk: an ack's entries and its term; a vote, or a request for
-        one. A vote of an older term was durable before the present term was even begun."""
-        journal = node.journal
-        is_durable = journal.term_is_durable or claim.term < journal.current_term
-        if claim.kind is ClaimKind.ACK:
-            is_durable = journal.term_is_durable and claim.index <= journal.durable_index
-        if not is_durable and claim.kind is not ClaimKind.REPLY:
-            raise Violated(
-                "durability", f"{_name(node.id)} claims {claim.kind} {claim.index}, not durable"
-            )
-
-
-def _commit_now(journal: Journal) -> None:
-    work = journal.begin_commit()
-    assert work is not None
-    work()
-    journal.end_commit()
-
-
-def _name(node_id: NodeId) -> str:
-    return f"n{int(node_id, 16)}"

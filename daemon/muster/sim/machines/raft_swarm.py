@@ -3,7 +3,8 @@ again.
 
 What is on or off, and how often it comes, is drawn from the seed (see `sim.swarm` for why).
 Checked at every step: election safety, durability of what is claimed, equal entries at equal
-indexes, that what is committed is on a majority. At the end: liveness, and that every acknowledged command is applied on every voter.
+indexes, equal states after equal logs, that what is committed is on a majority. At the end:
+liveness, and that every acknowledged command is applied on every voter.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from muster.agents.consistency.compaction import SnapshotPolicy
 from muster.sim.checkers.violated import Violated
-from muster.sim.machines.raft import RaftVoters, SimVoter
+from muster.sim.machines.raft import RaftVoters
+from muster.sim.machines.snapshots import SnapshotPlan
+from muster.sim.machines.voter import SimVoter
+from muster.storage.journal import SEGMENT_BYTES_MAX
 from muster_protocol.raftguard.events import Role, TransferLeadership
 from muster_protocol.types import NodeId
 from muster_protocol.wire.codec import encode
@@ -41,6 +46,7 @@ FAULT_KINDS: Final = (
     "hold-way",
     "hold-minority",
     "transfer",
+    "power-off-at-work",
 )
 
 
@@ -65,6 +71,7 @@ class RaftOptions:
     straggling: float
     """The same, to come much too late."""
 
+    snapshots: SnapshotPlan
     for_s: float
 
 
@@ -89,8 +96,24 @@ def draw(seed: int, *, for_s: float = 15.0) -> RaftOptions:
         is_fifo=rng.random() < 0.5,
         repeated=rng.choice((0.0, 0.1, 0.5)),
         straggling=rng.choice((0.0, 0.02, 0.2)),
+        snapshots=_snapshots(rng),
         for_s=for_s,
     )
+
+
+def _snapshots(rng: random.Random) -> SnapshotPlan:
+    """Every other run takes some: a log that is whole hides what a trimmed one has to get right,
+    and shows other things sooner."""
+    every, keep = rng.choice((5, 20, 100)), rng.choice((0, 3, 30))
+    segment_bytes_max = rng.choice((300, 2_000, SEGMENT_BYTES_MAX))
+    work_s_max, transfer_s_max = rng.choice((0.01, 0.3)), rng.choice((0.02, 0.5, 3.0))
+    power_failing = rng.choice((0.0, 0.02, 0.2))
+    if rng.random() < 0.5:
+        return SnapshotPlan()
+    policy = SnapshotPolicy(
+        every_entries=every, every_bytes=10**6, keep_entries=keep, keep_bytes=10**6
+    )
+    return SnapshotPlan(policy, segment_bytes_max, work_s_max, transfer_s_max, power_failing)
 
 
 def _split_votes(rng: random.Random, seed: int, for_s: float) -> RaftOptions:
@@ -108,6 +131,7 @@ def _split_votes(rng: random.Random, seed: int, for_s: float) -> RaftOptions:
         is_fifo=False,
         repeated=rng.choice((0.0, 0.5, 0.9)),
         straggling=rng.choice((0.0, 0.1, 0.3)),
+        snapshots=_snapshots(rng),
         for_s=2 * for_s,
     )
 
@@ -126,6 +150,7 @@ def _old_answers(rng: random.Random, seed: int, for_s: float) -> RaftOptions:
         is_fifo=rng.random() < 0.5,
         repeated=0.0,
         straggling=0.0,
+        snapshots=_snapshots(rng),
         for_s=2 * for_s,
     )
 
@@ -143,6 +168,7 @@ class RaftRun:
             is_fifo=options.is_fifo,
             repeated=0.0 if options.is_fifo else options.repeated,
             straggling=0.0 if options.is_fifo else options.straggling,
+            snapshots=options.snapshots,
         )
         self._rng = random.Random(f"{options.seed}/faults")
         self._requests = 0
@@ -157,7 +183,9 @@ class RaftRun:
             "hold-minority": self._hold_minority,
             "transfer": self._transfer,
             "comeback": self._comeback,
+            "power-off-at-work": self._power_off_at_work,
         }
+        self.voters.on_power_failed = self._power_failed
 
     def run(self) -> None:
         """Errors: Violated."""
@@ -240,6 +268,12 @@ class RaftRun:
         for leader in self.voters.leaders():
             self.voters.step(leader, TransferLeadership())
 
+    def _power_off_at_work(self, node: NodeId) -> None:
+        self.voters.nodes[node].disk.power_off_in(self._rng.randrange(12))
+
+    def _power_failed(self, node: NodeId) -> None:
+        self.voters.at(self._lasts_s(), self.voters.restart, node)
+
     def _leader_ids(self) -> list[NodeId]:
         return [leader.id for leader in self.voters.leaders()]
 
@@ -256,7 +290,9 @@ class RaftRun:
     def _recover(self) -> None:
         voters = self.voters
         voters.ways.release()
+        voters.snapshots.power_failing = 0.0
         for node in voters.ids:
+            voters.nodes[node].disk.power_off_in(None)
             voters.restart(node)
         voters.heal()
         deadline = voters.now + RECOVER_S

@@ -56,6 +56,17 @@ def test_rename_is_undone_without_a_sync_of_the_directory(disk: SimDisk) -> None
     assert disk.mount().read("record") == b"old"
 
 
+def test_power_may_fail_between_two_operations(disk: SimDisk) -> None:
+    files = disk.mount()
+    disk.power_off_in(4)
+    put(files, "log", b"synced")  # opens, writes, syncs
+    files.sync_directory()
+    with pytest.raises(StorageError):
+        put(files, "log", b" and not")
+    assert not files.is_mounted
+    assert disk.mount().read("log") == b"synced"
+
+
 def test_killed_process_loses_nothing(disk: SimDisk) -> None:
     files = disk.mount()
     put(files, "log", b"not synced", sync=False)

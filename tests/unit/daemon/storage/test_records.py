@@ -41,6 +41,15 @@ def test_sectors_that_were_never_written_are_a_torn_tail() -> None:
         assert (count, sound) == (len(RECORDS) - 1, last_start)
 
 
+def test_a_record_whose_rest_is_zeros_is_a_torn_tail() -> None:
+    """Wherever in a sector they begin: the file was made longer before its end was written."""
+    last_start = len(FILE) - len(RECORDS[-1])
+    for written in range(last_start, len(FILE)):
+        data = FILE[:written] + b"\0" * (len(FILE) - written)
+        count, sound, _ = scan(data)
+        assert (count, sound) == (len(RECORDS) - 1, last_start)
+
+
 def test_preallocated_zeros_behind_the_last_record_are_cut() -> None:
     assert scan(FILE + b"\0" * 4096) == (len(RECORDS), len(FILE), 4096)
 

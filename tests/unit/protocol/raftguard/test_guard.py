@@ -246,6 +246,15 @@ def test_an_acknowledgement_beyond_the_log_is_dropped() -> None:
     assert leader.dropped() == {"ack-beyond-log": 1}
 
 
+def test_who_has_an_entry_is_not_sent_it_again_because_of_a_late_answer() -> None:
+    """The engine would never come forward again, and offer a snapshot of what is there."""
+    leader = a_leader()
+    leader.hears(A, ack(3))
+    assert leader.hears(A, Ack(TERM, 3, success=False, reset=True)) == ()
+    assert leader.dropped() == {"overtaken-reset": 1}
+    assert leader.hears(A, Ack(TERM, 4, success=False, reset=True)) != ()
+
+
 def test_d28_a_follower_that_asks_for_more_is_sent_it_at_once() -> None:
     leader = a_leader()
     effects = leader.hears(A, Ack(TERM, 2, success=False, reset=True))
