@@ -66,6 +66,10 @@ class FollowerLog:
         self._verified = max(self._verified, self._log.commit_index)
         return self._verified
 
+    def verify(self, term: int, index: int) -> None:
+        """The leader of `term` has the same log up to `index` as we have, by its snapshot."""
+        self._verified = max(self.verified_in(term), index)
+
     def reduce(self, append: Append) -> Reduced:
         """Errors: RemoteError for an append that no leader sends, CommittedEntryConflict."""
         _check_consecutive(append)

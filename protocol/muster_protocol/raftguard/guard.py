@@ -410,8 +410,7 @@ class RaftGuard:
             return self._drop("stale-ack")
         if not 1 <= frame.next_index <= self._log.last_index + 1:
             return self._drop("ack-beyond-log")
-        if self._progress.is_overtaken(peer, frame):
-            return self._drop("overtaken-reset")
+        frame = self._progress.forward(peer, frame)
         must_go_on = self._progress.answered(peer, frame, now)
         deliver = Deliver(peer, self._progress.clamped(frame))
         if not must_go_on:
@@ -478,6 +477,7 @@ class RaftGuard:
         last = frame.manifest.last
         if last.index <= self._log.commit_index or self._log.term_at(last.index) == last.term:
             # Not newer than the log: answered, not installed.
+            self._follower.verify(frame.term, last.index)
             return self._acknowledge(peer, last.index, frame.term)
         if self._installing is not None:
             return (self._keep_alive(peer),)

@@ -72,11 +72,15 @@ class Progress:
 
     # --- answers ----------------------------------------------------------------------------
 
-    def is_overtaken(self, node: NodeId, ack: Ack) -> bool:
-        """Does it ask again for what it has said since to have? The engine would go back that far,
-        and never forward again: an answer that says nothing new does not move it, and if the log
-        was trimmed meanwhile, the follower is offered a snapshot of what it has, for ever."""
-        return ack.reset and ack.next_index <= self._followers[node].acknowledged
+    def forward(self, node: NodeId, ack: Ack) -> Ack:
+        """The answer, which asks for nothing that its sender has said to have. One that later
+        answers have overtaken would take the engine back, and never forward again: an answer that
+        says nothing new does not move it, and if the log was trimmed meanwhile, the follower is
+        offered a snapshot of what it has, for ever."""
+        missing = self._followers[node].acknowledged + 1
+        if not ack.reset or ack.next_index >= missing:
+            return ack
+        return Ack(ack.term, missing, success=ack.success, reset=True)
 
     def answered(self, node: NodeId, ack: Ack, now: float) -> bool:
         """Note an answer of this term. True if it should be sent more at once instead of with the

@@ -71,6 +71,14 @@ def test_going_back_stops_at_what_is_committed() -> None:
     assert reduced.start_again_from == 4
 
 
+def test_going_back_stops_at_what_the_leaders_snapshot_has_too() -> None:
+    """The leader may have trimmed what is before it, and would offer the snapshot for ever."""
+    follower = FollowerLog(log_of(0, 3, 3, 3, 3))
+    assert follower.reduce(append((5, 5), 5)).start_again_from == 2
+    follower.verify(5, 3)
+    assert follower.reduce(append((5, 5), 5)).start_again_from == 4
+
+
 def test_entries_below_a_compacted_log_count_as_held() -> None:
     log = log_of(3, 3, 3, first=10, commit=12)
     reduced = FollowerLog(log).reduce(append((4, 1), 1, 1, 3, 3, 3, 3, 3, 3, 5))
