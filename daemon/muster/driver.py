@@ -11,8 +11,9 @@
    a `persist` function a `Persist` is an effect like any other: an error unless `perform` knows it.
 3. **Its own lag is measured.** How late a deadline fired is a statistic, and is told to machines
    that want to know (`lag_event`): a late loop must doubt itself, not its peers.
-4. **What went in can be replayed.** With a recorder, every (event, now) is written to the flight
-   recorder before it is handled.
+4. **What went in is on the record.** With a recorder, every (event, now) is written to the flight
+   recorder before it is handled. A machine that is to be replayed has a tape of its own instead
+   (`flight.tape`), which also keeps what it decided.
 
 A machine that raises ends the driver, also if it did so in `complete` and the caller took no
 notice: its state can no longer be trusted, and nobody gets at it any more. Whoever runs the driver

@@ -12,6 +12,11 @@ import random
 import secrets
 from typing import Protocol
 
+from muster_protocol.errors import RemoteError
+
+RngState = tuple[int, tuple[int, ...], float | None]
+"""What a generator will draw from now on; as `random.Random.getstate`."""
+
 
 class Entropy(Protocol):
     """Chance for one node."""
@@ -46,3 +51,19 @@ class SeededEntropy:
 
     def token_bytes(self, count: int) -> bytes:
         return self._tokens.randbytes(count)
+
+
+def rng_state(rng: random.Random) -> RngState:
+    """For the flight recorder: from it `rng_of` makes the same generator again."""
+    version, numbers, gauss = rng.getstate()
+    return (version, tuple(numbers), gauss)
+
+
+def rng_of(state: RngState) -> random.Random:
+    """A generator in this state. Errors: RemoteError for what is none."""
+    rng = random.Random()
+    try:
+        rng.setstate(state)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RemoteError("garbage", f"no state of a generator: {error}") from error
+    return rng

@@ -32,6 +32,9 @@ from muster.agents.failure import FailureDetector
 from muster.agents.partition import NetworkPartitionHandler
 from muster.agents.relay import SignalRelay
 from muster.config.compose import membership_config
+from muster.entropy import rng_state
+from muster.flight.births import PeersBirth, RelayBirth, SwimBirth, WatchBirth
+from muster.flight.tape import Tape
 from muster.identity import load_or_create
 from muster.net.packets import PacketChannel
 from muster.net.peers import PeerStreams
@@ -45,14 +48,11 @@ from muster_protocol.crypto.insecure import InsecureKeys
 from muster_protocol.crypto.keyring import KeyId, Keyring
 from muster_protocol.crypto.sealing import BOOT_SALT_BYTES, PacketSealer
 from muster_protocol.discovery.peers import RECORD_NAME as PEERS_RECORD
-from muster_protocol.discovery.peers import KnownPeers
 from muster_protocol.effects import Notify
 from muster_protocol.errors import LocalError, SafetyViolation, StorageCorrupt, StorageError
 from muster_protocol.membership.events import LeaveRequested, StopRequested, UpdateMeta
 from muster_protocol.membership.member import Member, MemberView
-from muster_protocol.membership.swim import Swim
-from muster_protocol.partition.quorum import PartitionWatch, Standing, Verdict
-from muster_protocol.signals.relay import Relay
+from muster_protocol.partition.quorum import Standing, Verdict
 from muster_protocol.types import NO_CLUSTER, Address, ClusterId, NodeId, Severity
 from muster_protocol.wire.hello import MAJOR_VERSION, MINOR_MAX, MINOR_MIN, Hello, Purpose
 from muster_protocol.wire.membership import MembershipMessage, MemberState, NodeMeta, decode_message
@@ -141,7 +141,9 @@ class Node:
         self._streams_are_plain = streams_are_plain
         self._nursery: trio.Nursery | None = None
         self.parts: Parts | None = None
-        self.recorder = FlightRecorder(clock=world.clock, files=world.files, offload=world.offload)
+        self.recorder = FlightRecorder(
+            clock=world.clock, files=world.files, offload=world.offload, build=__version__
+        )
 
     @property
     def name(self) -> str:
@@ -375,6 +377,7 @@ class _AgentBuilder:
         self._parts = parts
         self._stored_peers = stored_peers
         self._clock = node.world.clock
+        self._log = node.recorder if node.config.recorder.enabled else None
 
     def specs(self) -> list[AgentSpec]:
         """The agents that are switched on, in the order of their starts."""
@@ -391,22 +394,27 @@ class _AgentBuilder:
     def failure(self) -> FailureDetector:
         node = self._node
         me = Member(self._parts.me, node.name, self._parts.address, meta=node.meta())
-        swim = Swim(
+        born = SwimBirth(
             config=membership_config(node.config.gossip),
             me=me,
-            rng=node.world.entropy.stream("membership"),
             boot=self._parts.boot.hex(),
+            rng=rng_state(node.world.entropy.stream("membership")),
             now=self._clock.now(),
         )
         self._parts.agents.failure = FailureDetector(
-            swim=swim, channel=self._parts.channel, streams=self._parts.streams, clock=self._clock
+            tape=Tape.begin("failure", born, self._log),
+            channel=self._parts.channel,
+            streams=self._parts.streams,
+            clock=self._clock,
         )
         return self._parts.agents.failure
 
     def signals(self) -> SignalRelay:
+        life = self._node.world.entropy.token_bytes(8).hex()
+        born = RelayBirth(node=self._parts.me, life=life, now=self._clock.now())
         relay = SignalRelay(
             me=self._parts.me,
-            relay=Relay(node=self._parts.me, life=self._node.world.entropy.token_bytes(8).hex()),
+            tape=Tape.begin("signals", born, self._log),
             streams=self._parts.streams,
             clock=self._clock,
             live_members=self._live_members,
@@ -417,14 +425,14 @@ class _AgentBuilder:
         return relay
 
     def discovery(self) -> NodeDiscovery:
-        known = KnownPeers(
+        born = PeersBirth(
             me=self._parts.me,
             own=self._parts.address,
             static=self._node.config.join_addresses,
             stored=self._stored_peers,
             now=self._clock.now(),
         )
-        self._parts.agents.discovery = NodeDiscovery(known=known)
+        self._parts.agents.discovery = NodeDiscovery(tape=Tape.begin("discovery", born, self._log))
         return self._parts.agents.discovery
 
     def consistency(self) -> ConsistencyManager:
@@ -435,7 +443,7 @@ class _AgentBuilder:
             world=node.world,
             streams=self._parts.streams,
             trace=node._trace,  # noqa: SLF001 (the builder is the node's own hand)
-            recorder=node.recorder if node.config.recorder.enabled else None,
+            recorder=self._log,
             notify=lambda notice: node.log("consistency", notice),
             address_of=self._address_of,
             live_voters=self._live_voters,
@@ -453,8 +461,9 @@ class _AgentBuilder:
         quorum_size = self._node.config.partition.quorum_size
         agents = self._parts.agents
         assert agents.consistency is not None, "the configuration demands it"
+        born = WatchBirth(me=self._parts.me, quorum_size=quorum_size, now=self._clock.now())
         self._parts.agents.partition = NetworkPartitionHandler(
-            watch=PartitionWatch(me=self._parts.me, quorum_size=quorum_size, now=self._clock.now()),
+            tape=Tape.begin("partition", born, self._log),
             quorum_size=quorum_size,
             evidence=lambda: agents.consistency.evidence(),  # type: ignore[union-attr]  # asserted
         )

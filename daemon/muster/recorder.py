@@ -1,157 +1,172 @@
-"""The flight recorder: the last events that went into each machine, in a ring on disk.
+"""The flight recorder: what went into each machine lately and what it decided, in a ring on disk.
 
 Two files take turns: when the one in use is full, the other is emptied and used, so between one
 and two times `FILE_BYTES_MAX` of the past is kept. Nothing is synced: it is evidence, not state.
 
-A file is framed MessagePack arrays. The first is [format, generation]; the generation grows with
-every turn and tells a new run which of the two files is the older one, so that a daemon which
-crashed and was started again does not begin by erasing what led to the crash. Every other is
-[machine, event type, now, event].
+The generation in a file's header grows with every turn and tells a new run which of the two is the
+older one, so that a daemon which crashed and was started again does not begin by erasing what led
+to the crash. A new file begins with the memory of every machine, so each file can be replayed by
+itself. Where records were lost, because the disk hung or one was too large, the machine's memory
+takes their place when there is room again. `flight.records` has the format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
+import trio
 
-from muster_protocol.errors import RemoteError
-from muster_protocol.wire.codec import Decoder
-from muster_protocol.wire.framing import FrameDecoder, frame
+from muster.flight.records import (
+    FILE_NAMES,
+    Decided,
+    encode_birth,
+    encode_event,
+    encode_header,
+    encode_lost,
+    file_generation,
+)
 
 if TYPE_CHECKING:
     from muster.clock import Clock
+    from muster.flight.births import Line
     from muster.offload import Offload
     from muster.storage.files import Files
 
-FORMAT: Final = 1
-
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
-"""About 40,000 gossip events: the better part of an hour of a three-node cluster."""
+"""About 40,000 gossip events: the better part of an hour of a three-node cluster. When a file has
+so much, it is the other one's turn; it may exceed it by what waited."""
 
-BUFFER_BYTES_MAX: Final = 256 * 1024
-"""What may wait for the disk. Past it, records are dropped and counted: the recorder must never
-be why a node falls behind."""
+BUFFER_BYTES_MAX: Final = 2 * 1024 * 1024
+"""What may wait for the disk: two of the largest records. Past it, records are dropped and counted:
+the recorder must never be why a node falls behind."""
+
+FLUSH_BYTES: Final = BUFFER_BYTES_MAX // 4
+"""So much is written before its time: a busy store's entries are larger than gossip."""
 
 FLUSH_PERIOD_S: Final = 5.0
-RECORD_BYTES_MAX: Final = 64 * 1024
-FILE_NAMES: Final = ("flight-0.rec", "flight-1.rec")
+
+UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
-class FlightRecord:
-    """One event that went into one machine. `event` is as it was encoded: plain values."""
+class _Taped:
+    """A machine whose memory can be taken."""
 
-    machine: str
-    kind: str
-    now: float
-    event: Any
+    machine: Any
+    birth: Any
+    line: Line[Any]
 
 
 class FlightRecorder:
-    """`record` from drivers, `run` in a nursery to write it out."""
+    """`record` from drivers, `begin` and `record` from tapes, `run` in a nursery to write it."""
 
-    def __init__(self, *, clock: Clock, files: Files, offload: Offload) -> None:
+    def __init__(self, *, clock: Clock, files: Files, offload: Offload, build: str = "") -> None:
         self._clock = clock
         self._files = files
         self._offload = offload
-        # An event may carry what has no encoding (an exception, say); its text will do.
-        self._encoder = msgspec.msgpack.Encoder(enc_hook=repr)
+        self._build = build
         self._buffer = bytearray()
+        self._filled = trio.Event()
+        self._machines: dict[str, _Taped] = {}
+        self._gaps: dict[str, str] = {}
         self._generation = 0
         self._in_use = 0
         self._written = 0
         self.records_dropped = 0
 
-    def record(self, machine: str, event: Any, now: float) -> None:
-        """Keep one event. Never blocks and never raises: what cannot be kept is counted."""
+    def begin(self, name: str, machine: Any, birth: Any, line: Line[Any], now: float) -> None:
+        """A machine begins, in place of an earlier one of that name."""
+        self._machines[name] = _Taped(machine, birth, line)
+        self._gaps.pop(name, None)
         try:
-            payload = self._encoder.encode([machine, type(event).__name__, now, event])
-        except (TypeError, ValueError, OverflowError, RecursionError):
+            self._append(name, encode_birth(name, now, birth, None))
+        except UNENCODABLE as error:
+            self._lose(name, f"its beginning: {error}", now)
+
+    def record(self, machine: str, event: Any, now: float, decided: Decided = None) -> None:
+        """Keep one event. Never blocks and never raises: what cannot be kept is counted."""
+        if machine in self._gaps:
             self.records_dropped += 1
+            self._bridge(machine, now)  # its memory is from behind this event, too
             return
-        if len(payload) > RECORD_BYTES_MAX or len(self._buffer) > BUFFER_BYTES_MAX:
+        try:
+            self._append(machine, encode_event(machine, event, now, decided))
+        except UNENCODABLE as error:
+            self._lose(machine, f"{type(event).__name__}: {error}", now)
+
+    def _append(self, name: str, data: bytes) -> None:
+        if len(self._buffer) + len(data) > BUFFER_BYTES_MAX:
             self.records_dropped += 1
+            self._gaps.setdefault(name, "the disk was too slow")
             return
-        self._buffer += frame(payload, bytes_max=RECORD_BYTES_MAX)
+        self._buffer += data
+        if len(self._buffer) >= FLUSH_BYTES:
+            self._filled.set()
+
+    def _lose(self, name: str, why: str, now: float) -> None:
+        self.records_dropped += 1
+        self._gaps.setdefault(name, why)
+        self._bridge(name, now)
+
+    def _bridge(self, name: str, now: float) -> None:
+        """Go on behind a gap; later, if most of the buffer is taken: memories are large."""
+        if len(self._buffer) > BUFFER_BYTES_MAX // 2:
+            return
+        data = encode_lost(name, now, self._gaps[name]) + self._memory_of(name, now)
+        del self._gaps[name]
+        self._append(name, data)
+
+    def _memory_of(self, name: str, now: float) -> bytes:
+        """What makes this machine as it is now; nothing of an agent, or of what is too large."""
+        taped = self._machines.get(name)
+        if taped is None:
+            return b""
+        try:
+            birth, memory = taped.line.remember(taped.machine, taped.birth, now)
+            return encode_birth(name, now, birth, memory)
+        except UNENCODABLE as error:
+            return encode_lost(name, now, f"its memory: {error}")
 
     async def run(self) -> None:
         """Write until cancelled. A disk that fails here ends nothing but the recorder's caller."""
         while True:
-            await self._clock.sleep(FLUSH_PERIOD_S)
+            with self._clock.move_on_after(FLUSH_PERIOD_S):
+                await self._filled.wait()
             await self.flush()
 
     async def flush(self) -> None:
         """Write out what is buffered. Not to be called twice at the same time."""
+        self._filled = trio.Event()
         if not self._buffer:
             return
         data, self._buffer = bytes(self._buffer), bytearray()
-        await self._offload.run(lambda: self._write(data), kind="recorder")
+        opening = b""
+        if is_full := self._written + len(data) > FILE_BYTES_MAX:
+            now = self._clock.now()
+            opening = b"".join(self._memory_of(name, now) for name in self._machines)
+        await self._offload.run(lambda: self._write(data, opening, is_full), kind="recorder")
 
-    def _write(self, data: bytes) -> None:
-        """Append to the file in use, or to the other one where it is full. Blocks."""
+    def _write(self, data: bytes, opening: bytes, is_full: bool) -> None:
+        """Append to the file in use, and where it is full begin the other one. Blocks."""
         if self._generation == 0:
             generations = [file_generation(self._files.read(name)) for name in FILE_NAMES]
-            self._take_turn(generations.index(min(generations)), max(generations) + 1)
-        elif self._written + len(data) > FILE_BYTES_MAX:
-            self._take_turn(1 - self._in_use, self._generation + 1)
-        name = FILE_NAMES[self._in_use]
-        if self._written == 0:
-            self._files.remove(name)
-            header = self._encoder.encode([FORMAT, self._generation])
-            data = frame(header, bytes_max=RECORD_BYTES_MAX) + data
-        handle = self._files.append(name)
+            in_use = generations.index(min(generations))
+            self._begin_file(in_use, max(generations) + 1, data)
+        else:
+            self._append_to_file(data)
+        if is_full:
+            self._begin_file(1 - self._in_use, self._generation + 1, opening)
+
+    def _begin_file(self, in_use: int, generation: int, data: bytes) -> None:
+        self._in_use, self._generation, self._written = in_use, generation, 0
+        self._files.remove(FILE_NAMES[in_use])
+        self._append_to_file(encode_header(generation, self._build) + data)
+
+    def _append_to_file(self, data: bytes) -> None:
+        handle = self._files.append(FILE_NAMES[self._in_use])
         try:
             handle.write(data)
         finally:
             handle.close()
         self._written += len(data)
-
-    def _take_turn(self, in_use: int, generation: int) -> None:
-        self._in_use, self._generation, self._written = in_use, generation, 0
-
-
-def file_generation(data: bytes | None) -> int:
-    """Which turn a file was written in; 0 for a file that is missing, empty or not ours."""
-    frames = _frames(data or b"", count_max=1)
-    if not frames:
-        return 0
-    header: Decoder[tuple[int, int]] = Decoder(tuple[int, int])
-    try:
-        written_format, generation = header.decode(frames[0])
-    except RemoteError:
-        return 0
-    return generation if written_format == FORMAT else 0
-
-
-def read_flight(files: Files) -> list[FlightRecord]:
-    """All that both files hold, the oldest first; a record that was cut off ends its file.
-
-    Errors: StorageError. Blocks.
-    """
-    contents = [files.read(name) or b"" for name in FILE_NAMES]
-    contents.sort(key=file_generation)
-    decoder: Decoder[tuple[str, str, float, Any]] = Decoder(tuple[str, str, float, Any])
-    records: list[FlightRecord] = []
-    for content in contents:
-        if file_generation(content) == 0:
-            continue
-        records.extend(FlightRecord(*decoder.decode(payload)) for payload in _frames(content)[1:])
-    return records
-
-
-def _frames(data: bytes, count_max: int | None = None) -> Sequence[bytes]:
-    decoder = FrameDecoder(bytes_max=RECORD_BYTES_MAX)
-    decoder.receive(data)
-    frames: list[bytes] = []
-    try:
-        while count_max is None or len(frames) < count_max:
-            payload = decoder.next_frame()
-            if payload is None:
-                break
-            frames.append(payload)
-    except RemoteError:
-        pass  # damaged from here on; what stands before is still evidence
-    return frames

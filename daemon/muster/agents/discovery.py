@@ -8,7 +8,7 @@ never membership.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +17,9 @@ from muster.runtime.agent import Agent
 from muster_protocol.discovery.peers import KnownPeers, MemberGone, MemberSeen
 from muster_protocol.effects import Effect
 from muster_protocol.types import NodeId, parse_address
+
+if TYPE_CHECKING:
+    from muster.flight.tape import Tape
 
 
 class SeenParams(msgspec.Struct, frozen=True):
@@ -36,8 +39,9 @@ class NodeDiscovery(Agent):
     """See the module. The actions have the seed's names."""
 
     name = "discovery"
+    keeps_tape = True
 
-    def __init__(self, *, known: KnownPeers) -> None:
+    def __init__(self, *, tape: Tape[KnownPeers]) -> None:
         update = action(name="UpdateTopology", params=SeenParams)(self._on_seen)
         failed = action(name="HandleNodeFailure", params=GoneParams)(self._on_failed)
         left = action(name="HandleNodeLeave", params=GoneParams)(self._on_left)
@@ -51,14 +55,15 @@ class NodeDiscovery(Agent):
             "cluster.node.left": left,
         }
         super().__init__()
-        self.known = known
+        self.known = tape.machine
+        self._tape = tape
 
     @property
     def deadline(self) -> float | None:
         return self.known.deadline
 
     def handle_event(self, event: Any, *, now: float) -> tuple[Effect, ...]:
-        return self.known.handle(event, now=now)
+        return self._tape.handle(event, now=now)
 
     def statistics(self) -> Mapping[str, Any]:
         return {"remembered": len(self.known.remembered())}
@@ -68,16 +73,16 @@ class NodeDiscovery(Agent):
     ) -> tuple[Any, tuple[Effect, ...]]:
         address = parse_address(params.address, default_port=0)
         seen = MemberSeen(NodeId(params.node), address)
-        return state, self.known.handle(seen, now=context.now)
+        return state, self._tape.handle(seen, now=context.now)
 
     def _on_failed(
         self, state: Any, params: GoneParams, context: ActionContext
     ) -> tuple[Any, tuple[Effect, ...]]:
         gone = MemberGone(NodeId(params.node), left=False)
-        return state, self.known.handle(gone, now=context.now)
+        return state, self._tape.handle(gone, now=context.now)
 
     def _on_left(
         self, state: Any, params: GoneParams, context: ActionContext
     ) -> tuple[Any, tuple[Effect, ...]]:
         gone = MemberGone(NodeId(params.node), left=True)
-        return state, self.known.handle(gone, now=context.now)
+        return state, self._tape.handle(gone, now=context.now)

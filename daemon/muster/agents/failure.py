@@ -39,6 +39,7 @@ from muster_protocol.wire.membership import JoinRequest, MembershipMessage, deco
 
 if TYPE_CHECKING:
     from muster.clock import Clock
+    from muster.flight.tape import Tape
     from muster.net.packets import Inbound, PacketChannel
     from muster.net.peers import PeerConnection, PeerStreams
 
@@ -88,11 +89,12 @@ class FailureDetector(Agent):
 
     name = "failure"
     sensor_names = (PacketSensor.name,)
+    keeps_tape = True
 
     def __init__(
         self,
         *,
-        swim: Swim,
+        tape: Tape[Swim],
         channel: PacketChannel[MembershipMessage],
         streams: PeerStreams,
         clock: Clock,
@@ -103,7 +105,8 @@ class FailureDetector(Agent):
         self.sensors = (lambda _surroundings: PacketSensor(channel),)
         super().__init__()
         self.lag_event = LoopLagged
-        self.swim = swim
+        self.swim = tape.machine
+        self._tape = tape
         self._channel = channel
         self._streams = streams
         self._clock = clock
@@ -118,7 +121,7 @@ class FailureDetector(Agent):
         return self.swim.deadline
 
     def handle_event(self, event: Any, *, now: float) -> tuple[Effect, ...]:
-        return self.swim.handle(event, now=now)
+        return self._tape.handle(event, now=now)
 
     def effect_handlers(self) -> Mapping[type[Effect], Callable[[Any], None]]:
         return {
@@ -142,7 +145,7 @@ class FailureDetector(Agent):
     ) -> tuple[Any, tuple[Effect, ...]]:
         """Ask at addresses where members may be."""
         hint = JoinHint(tuple(Address(host, port) for host, port in params.addresses))
-        return state, self.swim.handle(hint, now=context.now)
+        return state, self._tape.handle(hint, now=context.now)
 
     # --- the shell --------------------------------------------------------------------------
 

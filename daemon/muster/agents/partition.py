@@ -8,7 +8,7 @@ computed on the spot from the present evidence, so a fence never lags behind a t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -23,6 +23,9 @@ from muster_protocol.partition.quorum import (
     judge,
 )
 
+if TYPE_CHECKING:
+    from muster.flight.tape import Tape
+
 LOOK_PERIOD_S: Final = 1.0
 """For the announcements only; the verdict itself is made when it is asked for."""
 
@@ -35,16 +38,18 @@ class NetworkPartitionHandler(Agent):
     """See the module."""
 
     name = "partition"
+    keeps_tape = True
 
     def __init__(
-        self, *, watch: PartitionWatch, quorum_size: int, evidence: Callable[[], Evidence]
+        self, *, tape: Tape[PartitionWatch], quorum_size: int, evidence: Callable[[], Evidence]
     ) -> None:
         detect = action(name="DetectPartitions", params=NoParams)(self._detect)
         self.actions = (detect,)
         self.routes = {"cluster.node.*": detect}
         self.schedules = (Every(LOOK_PERIOD_S, detect),)
         super().__init__()
-        self.watch = watch
+        self.watch = tape.machine
+        self._tape = tape
         self._quorum_size = quorum_size
         self._evidence = evidence
 
@@ -53,7 +58,7 @@ class NetworkPartitionHandler(Agent):
         return self.watch.deadline
 
     def handle_event(self, event: Any, *, now: float) -> tuple[Effect, ...]:
-        return self.watch.handle(event, now=now)
+        return self._tape.handle(event, now=now)
 
     def verdict(self) -> Verdict:
         """The port: may this side act, now?"""
@@ -67,4 +72,4 @@ class NetworkPartitionHandler(Agent):
         self, state: Any, params: NoParams, context: ActionContext
     ) -> tuple[Any, tuple[Effect, ...]]:
         del params
-        return state, self.watch.handle(EvidenceSeen(self._evidence()), now=context.now)
+        return state, self._tape.handle(EvidenceSeen(self._evidence()), now=context.now)

@@ -40,6 +40,7 @@ from muster_protocol.wire.relay import RelayMessage
 
 if TYPE_CHECKING:
     from muster.clock import Clock
+    from muster.flight.tape import Tape
     from muster.net.peers import PeerConnection, PeerStreams
 
 REDIAL_S: Final = 2.0
@@ -74,12 +75,13 @@ class SignalRelay(Agent):
     """See the module."""
 
     name = "signals"
+    keeps_tape = True
 
     def __init__(
         self,
         *,
         me: NodeId,
-        relay: Relay,
+        tape: Tape[Relay],
         streams: PeerStreams,
         clock: Clock,
         live_members: Callable[[], Mapping[NodeId, Address]],
@@ -90,7 +92,8 @@ class SignalRelay(Agent):
         self.actions = (forget,)
         self.routes = {"cluster.node.left": forget}
         super().__init__()
-        self.relay = relay
+        self.relay = tape.machine
+        self._tape = tape
         self._me = me
         self._streams_of_node = streams
         self._clock = clock
@@ -106,7 +109,7 @@ class SignalRelay(Agent):
         return self.relay.deadline
 
     def handle_event(self, event: Any, *, now: float) -> tuple[Effect, ...]:
-        return self.relay.handle(event, now=now)
+        return self._tape.handle(event, now=now)
 
     def effect_handlers(self) -> Mapping[type[Effect], Callable[[Any], None]]:
         return {
@@ -127,7 +130,7 @@ class SignalRelay(Agent):
         self, state: Any, params: NodeParams, context: ActionContext
     ) -> tuple[Any, tuple[Effect, ...]]:
         forgotten = PeerForgotten(NodeId(params.node))
-        return state, self.relay.handle(forgotten, now=context.now)
+        return state, self._tape.handle(forgotten, now=context.now)
 
     # --- the shell --------------------------------------------------------------------------
 

@@ -106,6 +106,8 @@ class Agent:
     lag_event: Callable[[float], Any] | None = None
     """Makes the event by which this agent hears that a deadline fired so many seconds late."""
     skills: Sequence[Skill] = ()
+    keeps_tape: bool = False
+    """Whether a `Tape` records what goes into its machine; the driver then records nothing."""
 
     def __init__(self, *, name: str = "", state: Any = None) -> None:
         """`state` is a struct of the schema, a mapping, or None for the schema's defaults.

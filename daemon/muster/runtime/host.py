@@ -160,7 +160,7 @@ class AgentHost:
             perform=self._executor.perform,
             persist=self._executor.persist,
             sources=[make(surroundings) for make in makers],
-            recorder=services.recorder,
+            recorder=None if agent.keeps_tape else services.recorder,
             lag_event=agent.lag_event,
             inbox_max=mailbox_max,
             overflow=overflow,

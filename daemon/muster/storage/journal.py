@@ -256,6 +256,11 @@ class Journal:
         return self._durable_lsn
 
     @property
+    def meta_lsn(self) -> int:
+        """The record of the present term and vote."""
+        return self._meta_lsn
+
+    @property
     def manifest(self) -> Manifest | None:
         return self._manifest
 

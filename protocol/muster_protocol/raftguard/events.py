@@ -101,7 +101,11 @@ class RoleChanged:
 
 @dataclass(frozen=True, slots=True)
 class LogDurable:
-    """A group commit ended; the durable marks of the `LogView` have moved."""
+    """A group commit ended; the durable marks of the `LogView` have moved. Where they are now
+    stands here for the flight recorder: a replay has no disk to look at."""
+
+    lsn: int = 0
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

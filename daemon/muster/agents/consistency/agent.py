@@ -57,7 +57,7 @@ from muster_protocol.wire.raft import Configuration
 
 if TYPE_CHECKING:
     from muster.agents.consistency.trace import DurabilityTrace
-    from muster.driver import Recorder
+    from muster.flight.tape import FlightLog
     from muster.net.peers import PeerConnection, PeerStreams
     from muster.world import World
 
@@ -103,7 +103,7 @@ class Ports:
     world: World
     streams: PeerStreams
     trace: DurabilityTrace
-    recorder: Recorder | None
+    recorder: FlightLog | None
     notify: Callable[[Notify], None]
     address_of: Callable[[NodeId], Address | None]
     live_voters: Callable[[], tuple[NodeId, ...]]

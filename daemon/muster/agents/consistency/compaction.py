@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
+from muster.agents.consistency.raft.birth import LogTrimmed
 from muster.agents.consistency.raft.core import RaftCore
 from muster.storage.files import Files
 from muster.storage.snapshots import SnapshotStore, verified_slices
@@ -81,6 +82,7 @@ class Compaction(Generic[S]):
         files: Files,
         state: Replicated[S],
         policy: SnapshotPolicy,
+        on_trimmed: Callable[[LogTrimmed], None] | None = None,
     ) -> None:
         self._core = core
         self._journal = core.journal
@@ -88,6 +90,7 @@ class Compaction(Generic[S]):
         self._files = files
         self._state = state
         self._policy = policy
+        self._on_trimmed = on_trimmed
         self.taken = self.installed = 0
 
     # --- taking -----------------------------------------------------------------------------
@@ -123,9 +126,10 @@ class Compaction(Generic[S]):
         return self._journal.manifest.last.index if self._journal.manifest else 0
 
     def _forget_covered(self, manifest: Manifest) -> Callable[[], None]:
-        removable = self._journal.trim(
-            manifest, keep_entries=self._policy.keep_entries, keep_bytes=self._policy.keep_bytes
-        )
+        keep_entries, keep_bytes = self._policy.keep_entries, self._policy.keep_bytes
+        removable = self._journal.trim(manifest, keep_entries=keep_entries, keep_bytes=keep_bytes)
+        if self._on_trimmed is not None:
+            self._on_trimmed(LogTrimmed(manifest, keep_entries, keep_bytes))
 
         def remove() -> None:
             for name in removable:

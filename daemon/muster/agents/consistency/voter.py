@@ -15,10 +15,11 @@ import trio
 from muster.agents.consistency.compaction import SNAPSHOTS, Compaction, Replicated
 from muster.agents.consistency.links import VoterLinks
 from muster.agents.consistency.proposals import Proposals
-from muster.agents.consistency.raft.core import Propose, RaftCore
+from muster.agents.consistency.raft.birth import taped_core
+from muster.agents.consistency.raft.core import Propose
 from muster.agents.consistency.replica import Replica
 from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapshot
-from muster.driver import Driver, Recorder
+from muster.driver import Driver
 from muster.storage.journal import Journal, open_journal
 from muster.storage.snapshots import SnapshotStore
 from muster_protocol.consistency.commands import Batch, Command, Result
@@ -50,6 +51,7 @@ from muster_protocol.wire.raft import Manifest
 
 if TYPE_CHECKING:
     from muster.agents.consistency.trace import DurabilityTrace
+    from muster.flight.tape import FlightLog
     from muster.net.peers import PeerConnection, PeerStreams
     from muster.storage.superblock import Superblock
     from muster.world import World
@@ -64,7 +66,7 @@ class Surroundings:
     address_of: Callable[[NodeId], Address | None]
     notify: Callable[[Notify], None]
     trace: DurabilityTrace
-    recorder: Recorder | None
+    recorder: FlightLog | None
     boot: str
 
 
@@ -117,29 +119,22 @@ class Voter:
             on_applied=self._on_applied,
             notify=around.notify,
         )
-        self.core = RaftCore(
+        self._tape = taped_core(
             me=self.me,
             configuration=configuration,
             journal=journal,
             rng=world.entropy.stream("raft"),
             now=world.clock.now(),
             apply=self.replica.apply,
+            log=around.recorder,
         )
-        state = Replicated(self.replica.capture, Registry.restore, self.replica.replace)
-        self.compaction = Compaction(
-            core=self.core, store=store, files=world.files, state=state, policy=SNAPSHOTS
-        )
+        self.core = self._tape.machine
+        self.compaction = self._compaction()
         # A voter that its agent restarted counts its batches from 1 again, and old ones may still
         # be applied: so the origin names this voter, not the boot.
         origin = f"{around.boot}-{world.entropy.token_bytes(8).hex()}"
         self.proposals = Proposals(clock=world.clock, origin=origin, propose=self._propose)
-        self._driver = Driver(
-            self,
-            name="raft",
-            clock=world.clock,
-            perform=self._perform,
-            recorder=around.recorder,
-        )
+        self._driver = Driver(self, name="raft", clock=world.clock, perform=self._perform)
         self.links = VoterLinks(
             me=self.me,
             configuration=configuration,
@@ -155,6 +150,16 @@ class Voter:
         self._store_in_use = trio.Lock()
         self._refused: bytes | None = None
 
+    def _compaction(self) -> Compaction[Registry]:
+        return Compaction(
+            core=self.core,
+            store=self._store,
+            files=self._around.world.files,
+            state=Replicated(self.replica.capture, Registry.restore, self.replica.replace),
+            policy=SNAPSHOTS,
+            on_trimmed=lambda trimmed: self._tape.note(trimmed, now=self._clock.now()),
+        )
+
     # --- the machine that the driver drives ---------------------------------------------------
 
     @property
@@ -163,7 +168,7 @@ class Voter:
 
     def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
         was_leader = self.core.role is Role.LEADER
-        effects = self.core.handle(event, now=now)
+        effects = self._tape.handle(event, now=now)
         if was_leader and self.core.role is not Role.LEADER:
             self.proposals.leadership_lost()
         if self.journal.is_dirty:
@@ -258,7 +263,8 @@ class Voter:
             self._dirty = trio.Event()
             while self.journal.is_dirty:
                 await self.journal.commit(self._offload)
-                self._driver.complete(LogDurable())
+                journal = self.journal
+                self._driver.complete(LogDurable(journal.durable_lsn, journal.durable_index))
 
     # --- effects ------------------------------------------------------------------------------
 
