@@ -41,6 +41,7 @@ COMMANDS = {
     "bootstrap": "a founding that did not come about",
     "dev": "a cluster on this machine, to try and to learn",
     "simulate": "a cluster in one process, on virtual time, under faults",
+    "replay": "what the machines decided, from a flight record (offline)",
     "check-history": "is what clients saw of a store linearizable? (offline)",
     "completion": "completion for the shell",
     "version": "this program, and the daemon",
@@ -57,7 +58,7 @@ muster signals tail 'cluster.node.*'
 _EXIT_CODES = (
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 daemon unreachable, 4 not quorate, 5 not found,\n"
     "6 permission, 7 timed out, 8 conflict, 9 outcome unknown, 10 degraded (status --strict).\n"
-    "check-history has its own: see its --help."
+    "check-history has its own: see its --help. replay: 1 means that a decision differs."
 )
 
 

@@ -451,3 +451,53 @@ def _verdict(report: Any) -> Styled:
     if report.verdict == "ok":
         return Styled("ok: all that was checked holds", "good")
     return Styled(f"{report.verdict.upper()}: {report.checker}: {report.what}", "bad")
+
+
+_REPLAYED = {"differs": "bad", "lost": "warn", "not replayed": "dim"}
+
+
+def replay_step(item: Any) -> list[Block]:
+    """One record of a flight, with what this version decides indented below it."""
+    event, *effects = item.shown or [item.outcome]
+    style = _REPLAYED.get(item.outcome, "")
+    blocks: list[Block] = [Styled(f"{item.at_s:12.3f}  {item.machine:<10}  {event}", style)]
+    blocks += [f"{'':30}{effect}" for effect in effects]
+    if item.outcome == "differs":
+        now = "this is decided now" if effects else "nothing is decided now"
+        blocks.append(Styled(f"{'':26}DIFFERS: {item.why}; {now}", "bad"))
+    elif item.why and item.outcome in ("same", "lost"):
+        blocks.append(Styled(f"{'':26}{item.why}", style))
+    return blocks
+
+
+def replay_verdict(item: Any) -> list[Block]:
+    """What became of one machine's part of a flight record."""
+    if not item.is_machine:
+        return [
+            f"{item.machine}: {_events(item.not_replayed)} went in; an agent cannot be replayed"
+        ]
+    return [Styled(f"{item.machine}: {'; '.join(_replayed(item))}", _replay_style(item))]
+
+
+def _replayed(item: Any) -> Iterator[str]:
+    compared = item.same + item.differing
+    if item.differing:
+        first = item.first_difference
+        yield f"{_events(compared)}, {item.differing} decided differently"
+        yield f"first differing decision at {first.at_s:.3f} ({first.event})"
+    else:
+        yield f"{_events(compared)}, all decisions as then"
+    if item.not_compared:
+        yield f"{item.not_compared} without a decision to compare"
+    if item.not_replayed:
+        yield f"{_events(item.not_replayed)} cannot be replayed: {item.why_not_replayed}"
+
+
+def _replay_style(item: Any) -> str:
+    if item.differing:
+        return "bad"
+    return "warn" if item.not_replayed else "good"
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event{'' if count == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""A flight record through the machines again: see `docs/adr/008`."""
