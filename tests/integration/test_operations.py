@@ -178,3 +178,27 @@ def test_a_signal_reaches_the_tail_of_another_node(cluster: LocalCluster) -> Non
         tail.wait()
         if tail.stdout is not None:
             tail.stdout.close()
+
+
+def test_what_real_daemons_decided_is_decided_again_from_their_flight_records(
+    cluster: LocalCluster,
+) -> None:
+    """Founding, writes, a kill, an election, a restart on the old log, and the stop of all."""
+    leader = cluster.wait_for_leader()
+    follower = next(node for node in cluster.nodes if node is not leader)
+    for number in range(20):
+        assert muster(follower, "kv", "put", "app/count", str(number))[0] == 0
+    leader.kill()
+    wait_for(lambda: muster(follower, "kv", "put", "app/count", "20")[0] == 0, 15.0, "no write")
+    leader.start()
+    wait_for(
+        lambda: muster(leader, "kv", "get", "app/count")[1] == "20", 15.0, "it does not return"
+    )
+    for node in cluster.nodes:
+        node.stop()
+    for node in cluster.nodes:
+        code, out, said = muster(node, "replay", str(node.directory / "state"))
+        verdicts = dict(line.split(": ", 1) for line in out.splitlines() if line[:1].isalpha())
+        assert (code, said) == (0, ""), verdicts
+        for machine in ("failure", "raft", "partition", "discovery", "signals"):
+            assert verdicts[machine].endswith("all decisions as then"), verdicts
