@@ -114,6 +114,8 @@ class Rumours:
         self._aftermath = Aftermath()
         self.counts: collections.Counter[str] = collections.Counter()
         self._is_muted = False
+        self._bounds_at = (0, 0)
+        self._bounds_now = self._bounds_of(0, 0)
         self._handlers: dict[type, Callable[[Any, Heard], None]] = {
             Alive: self._on_alive,
             Suspect: self._on_suspect,
@@ -389,7 +391,14 @@ class Rumours:
         return True
 
     def _bounds(self) -> Bounds:
-        present, config = self._table.present, self._config
+        """Asked for at every deadline, and the same until somebody comes, goes or is doubted."""
+        sizes = self._table.present, self._table.count(MemberState.ALIVE)
+        if sizes != self._bounds_at:
+            self._bounds_at, self._bounds_now = sizes, self._bounds_of(*sizes)
+        return self._bounds_now
+
+    def _bounds_of(self, present: int, alive: int) -> Bounds:
+        config = self._config
         min_s = config.suspicion_min_s(present)
         if not config.lha_suspicion:
             return Bounds(min_s, min_s, min_s, confirmations=0)
@@ -397,7 +406,7 @@ class Rumours:
             min_s=min_s,
             max_s=config.suspicion_max_s(present),
             refused_min_s=min(min_s, config.suspicion_refused_min_s),
-            confirmations=min(config.suspicion_confirmations, self._table.count(MemberState.ALIVE)),
+            confirmations=min(config.suspicion_confirmations, alive),
         )
 
     # --- answering -------------------------------------------------------------------------

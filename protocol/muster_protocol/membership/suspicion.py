@@ -50,6 +50,16 @@ class Bounds:
     max_s: float
     refused_min_s: float
     confirmations: int
+    unconfirmed_s: tuple[float, ...] = field(init=False)
+    """How long it lasts with 0, 1, ... confirmations, as long as these do not suffice."""
+
+    def __post_init__(self) -> None:
+        spread_s, needed = self.max_s - self.min_s, math.log(self.confirmations + 1)
+        timeouts_s = (
+            max(self.min_s, self.max_s - spread_s * math.log(count + 1) / needed)
+            for count in range(self.confirmations)
+        )
+        object.__setattr__(self, "unconfirmed_s", tuple(timeouts_s))
 
 
 @dataclass(slots=True)
@@ -97,10 +107,11 @@ class Suspicion:
 
     def timeout_s(self, bounds: Bounds) -> float:
         """How long it lasts with the accusers of now."""
-        if self.confirmations >= bounds.confirmations:
-            return bounds.refused_min_s if self._is_refused_by_all() else bounds.min_s
-        share = math.log(self.confirmations + 1) / math.log(bounds.confirmations + 1)
-        return max(bounds.min_s, bounds.max_s - (bounds.max_s - bounds.min_s) * share)
+        confirmations = len(self.accusers) - 1
+        if confirmations < bounds.confirmations:
+            return bounds.unconfirmed_s[confirmations]
+        is_refused = bounds.refused_min_s < bounds.min_s and self._is_refused_by_all()
+        return bounds.refused_min_s if is_refused else bounds.min_s
 
     def _is_refused_by_all(self) -> bool:
         return all(reason == REFUSED for reason in self.accusers.values())

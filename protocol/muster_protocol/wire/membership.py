@@ -27,6 +27,7 @@ the packet, which is how a newer minor version may add kinds.
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 from typing import Annotated, Any, Final, get_args
 
@@ -55,6 +56,9 @@ TAGS_MAX: Final = 32
 ALIVE_BYTES_MAX: Final = META_BYTES_MAX + 192
 """An encoded `Alive`: the metadata, a node id (34), a name (65), an address (51), an incarnation
 (9) and the array around them (5), with room for fields that a later version appends."""
+
+HOSTS_CACHED: Final = 4_096
+"""Addresses whose form is remembered: those of a large cluster and some strangers."""
 
 Incarnation = Annotated[int, msgspec.Meta(ge=0, lt=INCARNATION_END)]
 Sequence = Annotated[int, msgspec.Meta(ge=0, lt=SEQUENCE_END)]
@@ -340,9 +344,15 @@ def _check_meta(meta: NodeMeta) -> None:
 
 
 def _check_address(address: Address) -> None:
-    try:
-        ipaddress.ip_address(address.host)
-    except ValueError as error:
-        raise RemoteError("garbage", f"not an IP address: {address.host!r}") from error
+    _check_host(address.host)
     if address.port == 0:
         raise RemoteError("garbage", "a member's address with port 0")
+
+
+@functools.lru_cache(HOSTS_CACHED)
+def _check_host(host: str) -> None:
+    """Cached, as the same few hosts are named again and again; what is refused is not."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        raise RemoteError("garbage", f"not an IP address: {host!r}") from error
