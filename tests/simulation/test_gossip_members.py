@@ -221,6 +221,28 @@ def test_paused_node_blames_itself_and_not_the_others() -> None:
     assert cluster.wait_for(cluster.is_converged, 10.0, step_s=0.05)
 
 
+def test_member_whose_network_stands_still_is_failed_and_comes_back_without_harm() -> None:
+    """What it thought meanwhile arrives all at once, after the others' refutations."""
+    cluster = a_cluster(6)
+    stalled = cluster.members[5]
+    cluster.stall(stalled, 40.0)
+    sent = stalled.packets
+    assert cluster.wait_for(
+        lambda: all(cluster.state(m, stalled) is MemberState.FAILED for m in cluster.members[:5]),
+        30.0,
+        step_s=0.1,
+    )
+    assert stalled.packets > sent, "its timers should have gone on"
+    cluster.unstall(stalled)
+    assert cluster.wait_for(cluster.is_converged, 15.0, step_s=0.1)
+    blamed = {
+        signal.data["node"]
+        for signal in cluster.signals_of("cluster.node.failed")
+        if signal.node != stalled.id
+    }
+    assert blamed == {stalled.id}
+
+
 def test_blocked_packets_are_bridged_by_streams_and_reported() -> None:
     """UDP between two nodes is dropped, streams connect: nobody fails, and it is said."""
     cluster = a_cluster(2)

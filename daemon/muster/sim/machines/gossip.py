@@ -6,12 +6,13 @@ packet is delivered after a delay, a push-pull hands both tables over after anot
 not sealed.
 
 What can be done to a member: a kill (its host refuses connections), a power cut (the host is
-silent), a pause (nothing is handled, packets wait; then they are read before timers), the slow
-reader, and all that `GossipNetwork` does to the way between two.
+silent), a pause (nothing is handled, packets wait; then they are read before timers), a stall of
+its network, the slow reader, and all that `GossipNetwork` does to the way between two.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -46,6 +47,11 @@ from muster_protocol.wire.membership import (
     decode_sync_table,
 )
 
+DECODED_KEPT: Final = 8_192
+"""Messages of which the same bytes need not be decoded again: one rumour goes to dozens."""
+
+_decoded = functools.lru_cache(DECODED_KEPT)(decode_message)
+
 LAG_REPORT_S: Final = 0.1
 """As the driver's."""
 
@@ -72,6 +78,8 @@ class SimMember:
     is_up: bool = True
     is_host_up: bool = True
     is_slow: bool = False
+    stalled_until: float = 0.0
+    held: list[tuple[Callable[..., object], tuple[Any, ...]]] = field(default_factory=list)
     paused_until: float | None = None
     waiting: list[Any] = field(default_factory=list)
     wakes_at: float | None = None
@@ -164,7 +172,9 @@ class GossipMembers(EventHeap):
         member.swim = self._machine(me, member.boot)
         member.is_up = member.is_host_up = True
         member.paused_until = member.wakes_at = None
+        member.stalled_until = 0.0
         member.waiting.clear()
+        member.held.clear()
         self._reschedule(member)
         self.hint(member, join)
 
@@ -187,6 +197,17 @@ class GossipMembers(EventHeap):
         until = max(self.now + seconds, member.paused_until or 0.0)
         member.paused_until = until
         self.at(until - self.now, self._resume, member, member.boot)
+
+    def stall(self, member: SimMember, seconds: float) -> None:
+        """Its network stands still both ways, with timers on time; then all that was held flows, in
+        its order. A stall within another one may make it longer."""
+        member.stalled_until = max(member.stalled_until, self.now + seconds)
+        self.at(seconds, self._flow, member)
+
+    def unstall(self, member: SimMember) -> None:
+        """End a stall before its time."""
+        member.stalled_until = self.now
+        self._flow(member)
 
     def resume(self, member: SimMember) -> None:
         """End a pause before its time."""
@@ -337,11 +358,11 @@ class GossipMembers(EventHeap):
         target = self._at_address.get(packet.to)
         if target is None or packet.receiver not in (None, target.id):
             return
-        messages = tuple(decode_message(item) for item in raw) if delays else ()
+        messages = tuple(_decoded(item) for item in raw) if delays else ()
         event = PacketReceived(member.id, member.address, messages)
         for delay_s in delays:
             reading_s = self.network.reading_s() if target.is_slow else 0.0
-            self.at(delay_s + reading_s, self.post, target, event)
+            self._through(member, self.at, delay_s + reading_s, self._receive, target, event)
 
     def _account(self, member: SimMember, raw: Sequence[bytes]) -> None:
         size = SEALING_BYTES + BODY_ENVELOPE_BYTES + sum(map(len, raw))
@@ -351,10 +372,26 @@ class GossipMembers(EventHeap):
         member.packets += 1
         member.bytes += size
 
+    def _through(self, member: SimMember, action: Callable[..., object], *args: Any) -> None:
+        """Through the member's own network: now, or when it flows again."""
+        if self.now < member.stalled_until:
+            member.held.append((action, args))
+        else:
+            action(*args)
+
+    def _flow(self, member: SimMember) -> None:
+        if self.now >= member.stalled_until:
+            held, member.held = member.held, []
+            for action, args in held:
+                action(*args)
+
+    def _receive(self, target: SimMember, event: Any) -> None:
+        self._through(target, self.post, target, event)
+
     def _arrive(self, target: SimMember, boot: str, event: Any) -> None:
         """What came by a stream is lost with the process that had it; a packet is not."""
         if target.boot == boot:
-            self.post(target, event)
+            self._receive(target, event)
 
     def _connects(self, member: SimMember, target: SimMember | None, peer: NodeId) -> bool:
         return (
@@ -362,6 +399,7 @@ class GossipMembers(EventHeap):
             and target.id == peer
             and target.is_up
             and target.paused_until is None
+            and self.now >= max(member.stalled_until, target.stalled_until)
             and self.network.connects(member.address, target.address)
         )
 

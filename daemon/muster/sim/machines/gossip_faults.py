@@ -25,7 +25,17 @@ TABLES_MAX: Final = 8
 BENIGN_KINDS: Final = ("kill", "stop", "news", "old-table")
 """After which nobody may be failed who was not killed."""
 
-FAULT_KINDS: Final = (*BENIGN_KINDS, "power-off", "pause", "split", "deaf", "mute", "flap", "leave")
+FAULT_KINDS: Final = (
+    *BENIGN_KINDS,
+    "power-off",
+    "pause",
+    "split",
+    "deaf",
+    "mute",
+    "flap",
+    "leave",
+    "stall",
+)
 
 
 class GossipFaults:
@@ -45,6 +55,7 @@ class GossipFaults:
             "kill": self._kill,
             "power-off": self._power_off,
             "pause": self._pause,
+            "stall": self._stall,
             "stop": self._stop,
             "leave": self._leave,
             "split": self._split,
@@ -70,6 +81,7 @@ class GossipFaults:
         for member in cluster.members:
             member.is_slow = False
             cluster.resume(member)
+            cluster.unstall(member)
 
     def bring_back(self, member: SimMember) -> None:
         """Start it again, if it is down and has not left."""
@@ -94,6 +106,9 @@ class GossipFaults:
 
     def _pause(self, member: SimMember) -> None:
         self._cluster.pause(member, self._lasts_s())
+
+    def _stall(self, member: SimMember) -> None:
+        self._cluster.stall(member, self._lasts_s())
 
     def _stop(self, member: SimMember) -> None:
         self._depart(member, StopRequested())
