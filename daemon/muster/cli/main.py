@@ -41,6 +41,7 @@ COMMANDS = {
     "bootstrap": "a founding that did not come about",
     "dev": "a cluster on this machine, to try and to learn",
     "simulate": "a cluster in one process, on virtual time, under faults",
+    "experiment": "many such runs, and the table that they make together",
     "replay": "what the machines decided, from a flight record (offline)",
     "check-history": "is what clients saw of a store linearizable? (offline)",
     "completion": "completion for the shell",

@@ -453,6 +453,27 @@ def _verdict(report: Any) -> Styled:
     return Styled(f"{report.verdict.upper()}: {report.checker}: {report.what}", "bad")
 
 
+def experiments(questions: Mapping[str, str]) -> list[Block]:
+    """Which there are."""
+    return _pairs(list(questions.items()))
+
+
+def experiment(findings: Any) -> list[Block]:
+    """What many runs say together."""
+    rows = [["-" if cell is None else str(cell) for cell in row] for row in findings.rows]
+    numbers = [
+        heading
+        for place, heading in enumerate(findings.columns)
+        if not all(isinstance(row[place], str) for row in findings.rows)
+    ]
+    return [
+        Styled(findings.question, "bold"),
+        f"{findings.runs} runs: {findings.setup}",
+        "",
+        Table(findings.columns, rows, numbers),
+    ]
+
+
 _REPLAYED = {"differs": "bad", "lost": "warn", "not replayed": "dim"}
 
 

@@ -1,0 +1,1 @@
+"""Experiments: many simulated runs that answer one question with a table and a plot."""
