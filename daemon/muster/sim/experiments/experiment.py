@@ -7,6 +7,7 @@ any number of processes and the table is the same.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -105,11 +106,12 @@ def measure_all(
     processes: int,
     on_done: Callable[[int], object],
 ) -> list[tuple[S, O]]:
-    """Each setup with its outcome, in the order of the setups. `on_done` is told how many are."""
+    """Each setup with its outcome, in the order of the setups. `on_done` is told how many are. An
+    interrupt ends it at once."""
     order = sorted(range(len(setups)), key=lambda place: -experiment.cost(setups[place]))
     outcomes: dict[int, O] = {}
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=fresh) as pool:
+    with ProcessPoolExecutor(processes, fresh, _leave_interrupts_to_the_parent) as pool:
         try:
             under_way: dict[int, Any] = {
                 place: pool.submit(experiment.measure, setups[place]) for place in order
@@ -118,6 +120,12 @@ def measure_all(
                 outcomes[place] = under_way[place].result()
                 on_done(len(outcomes))
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
             raise
     return [(setup, outcomes[place]) for place, setup in enumerate(setups)]
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
