@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz bench-idle sim sim-mutants lock install clean help
+.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz bench-idle bench-sim sim sim-mutants lock install clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +41,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts
 
 bench-idle: $(STAMP) ## CPU, memory, packets of an idle cluster; detection and failover times
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_idle.py
+
+bench-sim: $(STAMP) ## how fast simulations run: virtual seconds in a second of CPU
+	@$(BIN)/python scripts/bench_sim.py
 
 sim: $(STAMP) ## drawn simulations: SEEDS=1000 START=1 WITHIN=seconds
 	@$(BIN)/python scripts/sim.py --seeds $(or $(SEEDS),1000) --start $(or $(START),1) \
