@@ -383,7 +383,10 @@ class Journal:
         the `keep_entries` before it, at most `keep_bytes` of them (a follower that lags less needs
         no snapshot).
 
-        Returns the segments that the caller may now remove from the disk, oldest first.
+        Returns the segments that the caller may now remove from the disk, oldest first. The one in
+        which the durable log ends is none of them, whatever the snapshot covers: a follower may
+        have applied what it has not written yet, and were its power to fail, all else that the
+        disk knows of the term and the vote would be in that segment or behind it.
         """
         self._manifest = manifest
         keep_from = manifest.previous.index
@@ -397,7 +400,8 @@ class Journal:
         self.log_bytes -= sum(len(entry[0]) for entry in self._entries[:forgotten])
         del self._entries[:forgotten]
         removable: list[str] = []
-        while len(self._segments) > 1 and self._segments[0].highest_index < keep_from:
+        covered = min(keep_from, self._durable_index)
+        while len(self._segments) > 1 and self._segments[0].highest_index < covered:
             removable.append(self._segments.pop(0).name)
         return removable
 

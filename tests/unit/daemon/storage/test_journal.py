@@ -215,6 +215,72 @@ async def test_a_truncation_may_reach_into_a_segment_that_is_forgotten(
     assert reopen(files, manifest).last_index == 199
 
 
+async def test_segments_stay_until_what_follows_them_is_on_the_disk(
+    files: DiskFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower may apply, and take a snapshot of, what it has not written yet (Raft 24637)."""
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES_MAX", 300)
+    journal = await journal_with(files, 1, 1)
+    journal.setCurrentTerm(2, "other")
+    await journal.commit(INLINE)
+    for index in range(4, 30):
+        journal.add(b"command %d" % index, index, 2)
+    assert journal.begin_commit() is not None  # its own segment, and the power fails before
+    journal.setRaftCommitIndex(29)
+    manifest = Manifest(journal.entry_at(27), journal.entry_at(28), CONFIGURATION, 0, b"\0" * 32)
+    for name in journal.trim(manifest, keep_entries=0, keep_bytes=0):
+        files.remove(name)
+    journal.close()
+    again = reopen(files, manifest)
+    assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (2, "other")
+    assert [entry[1] for entry in again[:]] == [27, 28]
+    again.close()
+
+
+async def test_a_segment_with_the_end_of_the_log_stays_where_only_votes_follow(
+    files: DiskFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, and a segment without entries lies between (Raft 24337)."""
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES_MAX", 300)
+    journal = await journal_with(files, 1, 1)
+    for term in range(2, 12):
+        journal.setCurrentTerm(term, "other")
+    await journal.commit(INLINE)
+    for index in range(4, 30):
+        journal.add(b"command %d" % index, index, 11)
+    journal.setRaftCommitIndex(29)
+    manifest = Manifest(journal.entry_at(27), journal.entry_at(28), CONFIGURATION, 0, b"\0" * 32)
+    for name in journal.trim(manifest, keep_entries=0, keep_bytes=0):
+        files.remove(name)
+    journal.close()
+    again = reopen(files, manifest)
+    assert again.getCurrentTerm() == 11
+    assert [entry[1] for entry in again[:]] == [27, 28]
+    again.close()
+
+
+async def test_the_log_before_an_installed_snapshot_stays_until_its_reset_is_on_the_disk(
+    files: DiskFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES_MAX", 300)
+    journal = await journal_with(files, 1, 1)
+    for term in range(2, 12):
+        journal.setCurrentTerm(term, "other")
+    await journal.commit(INLINE)
+    manifest = manifest_at(50, 11)
+    journal.reset_to(manifest)
+    assert journal.trim(manifest, keep_entries=0, keep_bytes=0) == []
+    await journal.commit(INLINE)
+    for name in journal.trim(manifest, keep_entries=0, keep_bytes=0):
+        files.remove(name)
+    assert segment_name(1) not in files.names()
+    journal.close()
+    again = reopen(files, manifest)
+    assert again.getCurrentTerm() == 11
+    assert [entry[1] for entry in again[:]] == [49, 50]
+    again.close()
+
+
 async def test_a_snapshot_without_its_reset_takes_the_logs_place(files: DiskFiles) -> None:
     """Crash between the installation of a snapshot and the journal's RESET (D9)."""
     (await journal_with(files, 1, 1)).close()
