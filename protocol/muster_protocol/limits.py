@@ -1,4 +1,5 @@
-"""Every bound of the wire, each with its unit in the name and its reason.
+"""Every bound of the wire, and those that several parts share, each with its unit in the name and
+its reason.
 
 Bounds that belong to one machine alone stand beside that machine.
 """
@@ -46,3 +47,24 @@ PUSH_PULL_MEMBERS_MAX: Final = 10_000
 
 SIGNAL_BYTES_MAX: Final = 64 * 1024
 """An encoded signal of scope cluster: facts, not bulk data."""
+
+WAITING_COMMANDS_MAX: Final = 10_000
+"""Commands that wait in one node, for a batch, for their commit, or for the leader's answer:
+seconds of the highest rate measured. More is refused, so that a slow disk or a lost majority shows
+as an error and not as memory."""
+
+WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
+"""And their size: ten thousand of the largest would be 2.5 GiB. As much as makes a snapshot due."""
+
+UNSYNCED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Entries that a follower takes before they are on its disk: seconds of a busy leader's. A disk
+that hangs for minutes must not become memory."""
+
+LOG_ENTRIES_MAX: Final = 65_536
+"""Entries in memory past which a voter takes no more: sixteen times what makes a snapshot due, so
+only where none can be written."""
+
+STORE_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Keys and values of the store, with the registry's `ENTRY_BYTES` for each. It lies in memory, and
+a snapshot of it travels in one piece: a quarter of the largest that a follower accepts, so that
+encoding and sessions never make one that it must refuse."""

@@ -21,6 +21,7 @@ from muster_protocol.consistency.commands import (
     Result,
     answers,
     check_operation,
+    checked_size,
     is_read,
 )
 from muster_protocol.consistency.forward import (
@@ -35,6 +36,7 @@ from muster_protocol.consistency.forward import (
     decode_forward,
 )
 from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError, UsageError
+from muster_protocol.limits import WAITING_BYTES_MAX, WAITING_COMMANDS_MAX
 from muster_protocol.types import Address, NodeId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.hello import Purpose
@@ -174,7 +176,7 @@ class Forwarder:
         self._dialling = trio.Lock()
         self._hint: NodeId | None = None
         self._nursery: trio.Nursery | None = None
-        self.forwarded = 0
+        self.forwarded = self.waiting = self.waiting_bytes = 0
 
     async def run(self) -> None:
         """Owns the streams' readers, until cancelled."""
@@ -188,10 +190,23 @@ class Forwarder:
     async def submit(self, command: Command, *, deadline: float) -> Result | None:
         """One attempt. None: nothing was proposed, try again (with the leader that is known by
         then). Errors: OutcomeUnknown, if the command changes anything; Refused for what asking
-        again does not help."""
+        again does not help, "overload" where too many wait here already."""
         target = self._target()
         if target is None:
             return None
+        size_bytes = checked_size(command)
+        full = self.waiting_bytes + size_bytes > WAITING_BYTES_MAX
+        if full or self.waiting >= WAITING_COMMANDS_MAX:
+            raise Refused("overload", "too many requests are waiting for the leader's answers")
+        self.waiting += 1
+        self.waiting_bytes += size_bytes
+        try:
+            return await self._ask(target, command, deadline)
+        finally:
+            self.waiting -= 1
+            self.waiting_bytes -= size_bytes
+
+    async def _ask(self, target: NodeId, command: Command, deadline: float) -> Result | None:
         channel: _Channel | None = None
         reply: ForwardMessage | None = None
         with self._clock.move_on_at(deadline):
@@ -204,6 +219,11 @@ class Forwarder:
             self._hint = None
             return None
         return self._outcome(reply, command)
+
+    @property
+    def channels(self) -> int:
+        """Streams to voters, open or just closed."""
+        return len(self._channels)
 
     async def ask_configuration(self, voter: NodeId) -> ConfigurationIs | None:
         """Who has a seat, as `voter` knows it; None if it does not answer in time."""
@@ -250,6 +270,7 @@ class Forwarder:
                     return None
             except (RemoteError, OSError, trio.BrokenResourceError):
                 return None  # counted by the streams
+            self._channels = {node: held for node, held in self._channels.items() if held.is_open}
             channel = _Channel(connection, self._clock)
             if not self._start_reading(channel):
                 await connection.aclose()

@@ -4,6 +4,11 @@ All commands that arrive in one turn of the loop become one log entry (a `Batch`
 boot and a number. When the entry is applied here, the commands' waiters get their results. What
 is not known to be applied in time is `OutcomeUnknown`: it may still be. The library's callbacks
 are not used: they never fire for entries that were truncated or jumped by a snapshot (D29).
+
+A command counts against `WAITING_COMMANDS_MAX` and `WAITING_BYTES_MAX` from when it comes until its
+outcome is settled here, not until its client gives up: what was proposed stays in the log. While a
+majority's disks hang, its answers do not (D11), the leader goes on leading, and clients that come
+again after each time-out would fill its memory.
 """
 
 from __future__ import annotations
@@ -23,15 +28,11 @@ from muster_protocol.consistency.commands import (
     checked_size,
 )
 from muster_protocol.errors import OutcomeUnknown, Refused
-from muster_protocol.limits import BATCH_BYTES_MAX
+from muster_protocol.limits import BATCH_BYTES_MAX, WAITING_BYTES_MAX, WAITING_COMMANDS_MAX
 from muster_protocol.wire.codec import encode
 
 if TYPE_CHECKING:
     from muster.clock import Clock
-
-WAITING_COMMANDS_MAX: Final = 10_000
-"""Commands that wait for a batch or for its commit: seconds of the highest rate measured. More is
-refused, so that a slow disk shows as an error and not as memory."""
 
 BATCH_OVERHEAD_BYTES: Final = 128
 
@@ -56,15 +57,20 @@ class Proposals:
         self._number = 0
         self._queue: collections.deque[_Waiter] = collections.deque()
         self._proposed: dict[int, list[_Waiter]] = {}
-        self._waiting_commands = 0
+        self._waiting_commands = self._waiting_bytes = 0
         self._is_closed = False
         self._wake = trio.Event()
         self.refused = self.unknown = self.committed = 0
 
     @property
     def pending(self) -> int:
-        """Commands that wait."""
+        """Commands that wait, or may still be committed although nobody waits any more."""
         return self._waiting_commands
+
+    @property
+    def pending_bytes(self) -> int:
+        """And their encoded size."""
+        return self._waiting_bytes
 
     async def submit(self, command: Command, *, deadline: float) -> Result:
         """Commit a command and return its result.
@@ -74,19 +80,17 @@ class Proposals:
         """
         if self._is_closed:
             raise Refused("not-leader", "this voter has ended")
-        if self._waiting_commands >= WAITING_COMMANDS_MAX:
+        waiter = _Waiter(command, checked_size(command))
+        if not self._has_room(waiter):
             self.refused += 1
             raise Refused("overload", "too many requests are waiting for the disk or the quorum")
-        waiter = _Waiter(command, checked_size(command))
         assert waiter.size_bytes <= BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES, "it was checked before"
         self._queue.append(waiter)
         self._waiting_commands += 1
+        self._waiting_bytes += waiter.size_bytes
         self._wake.set()
-        try:
-            with self._clock.move_on_at(deadline):
-                await waiter.done.wait()
-        finally:
-            self._waiting_commands -= 1
+        with self._clock.move_on_at(deadline):
+            await waiter.done.wait()
         if waiter.result is not None:
             self.committed += 1
             return waiter.result
@@ -114,7 +118,7 @@ class Proposals:
             return False
         for waiter, result in zip(waiters, results, strict=True):
             waiter.result = result
-            waiter.done.set()
+            self._settle(waiter)
         return True
 
     def leadership_lost(self) -> None:
@@ -122,7 +126,7 @@ class Proposals:
         retry at the new leader is answered at once."""
         for waiters in self._proposed.values():
             for waiter in waiters:
-                waiter.done.set()
+                self._settle(waiter)
         self._proposed.clear()
 
     def close(self) -> None:
@@ -146,14 +150,26 @@ class Proposals:
             for waiter in self._proposed.pop(self._number, []):
                 self._refuse(waiter)
 
-    @staticmethod
-    def _refuse(waiter: _Waiter) -> None:
-        waiter.refused = True
+    def _has_room(self, waiter: _Waiter) -> bool:
+        return (
+            self._waiting_commands < WAITING_COMMANDS_MAX
+            and self._waiting_bytes + waiter.size_bytes <= WAITING_BYTES_MAX
+        )
+
+    def _settle(self, waiter: _Waiter) -> None:
+        """Its outcome, or that there is none to wait for, is known."""
+        self._waiting_commands -= 1
+        self._waiting_bytes -= waiter.size_bytes
         waiter.done.set()
+
+    def _refuse(self, waiter: _Waiter) -> None:
+        waiter.refused = True
+        self._settle(waiter)
 
     def _withdraw(self, waiter: _Waiter) -> bool:
         """True if it had not been proposed yet."""
         if waiter in self._queue:
             self._queue.remove(waiter)
+            self._settle(waiter)
             return True
         return False

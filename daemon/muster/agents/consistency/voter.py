@@ -27,11 +27,13 @@ from muster_protocol.consistency.registry import Registry
 from muster_protocol.effects import Effect, Notify
 from muster_protocol.errors import (
     LocalError,
+    Refused,
     RemoteError,
     SafetyViolation,
     StorageCorrupt,
     first_of,
 )
+from muster_protocol.limits import LOG_ENTRIES_MAX
 from muster_protocol.raftguard.events import (
     Claim,
     ClaimKind,
@@ -208,6 +210,8 @@ class Voter:
 
     async def submit(self, command: Command, *, deadline: float) -> Result:
         """Commit a command here. Errors: Refused("not-leader", "overload"), OutcomeUnknown."""
+        if len(self.journal) >= LOG_ENTRIES_MAX:
+            raise Refused("overload", "the log has no room: no snapshot could be written")
         return await self.proposals.submit(command, deadline=deadline)
 
     async def serve_raft(self, connection: PeerConnection) -> None:

@@ -314,3 +314,31 @@ async def test_call_that_waits_on_a_silent_stream_may_still_be_answered(
         lines.dialled[0]._send.send_nowait(encode(Committed(1, RESULT)))
         await trio.sleep(1)
     assert results == [RESULT]
+
+
+class Silent(Line):
+    """A voter that answers nothing."""
+
+    async def send(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(decode_forward(data))
+
+
+async def test_too_many_requests_that_wait_for_the_leader_are_refused(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.agents.consistency.forwarding.WAITING_COMMANDS_MAX", 2)
+    async with forwarding_over(Silent(Unknown)) as forwarder, trio.open_nursery() as nursery:
+        deadline = trio.current_time() + 1.0
+
+        async def waits() -> None:
+            with pytest.raises(OutcomeUnknown):
+                await forwarder.submit(COMMAND, deadline=deadline)
+
+        for _ in range(2):
+            nursery.start_soon(waits)
+        await trio.sleep(0.1)
+        with pytest.raises(Refused, match="leader's answers"):
+            await forwarder.submit(COMMAND, deadline=deadline)
+        await trio.sleep(1.0)
+        assert (forwarder.waiting, forwarder.waiting_bytes) == (0, 0)
