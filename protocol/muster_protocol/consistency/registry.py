@@ -49,11 +49,14 @@ from muster_protocol.consistency.commands import (
     Result,
 )
 from muster_protocol.errors import RemoteError
-from muster_protocol.limits import CONTROL_FRAME_BYTES_MAX
+from muster_protocol.limits import CONTROL_FRAME_BYTES_MAX, STORE_BYTES_MAX
 from muster_protocol.wire.codec import Decoder, encode
 
 SESSIONS_MAX: Final = 10_000
 """Ten times the control connections of a busy node; an entry takes about 200 bytes."""
+
+ENTRY_BYTES: Final = 64
+"""What an entry counts for beside its key and value: revisions, lengths and the time, encoded."""
 
 PAGE_BYTES_MAX: Final = CONTROL_FRAME_BYTES_MAX // 2
 """Keys and values of one listing page, so that the reply fits a control frame."""
@@ -116,9 +119,14 @@ class Captured:
 class Registry:
     """The state. Owned by exactly one applier."""
 
-    def __init__(self, *, sessions_max: int = SESSIONS_MAX) -> None:
-        """`sessions_max` must be the same on every replica: only tests take another one."""
+    def __init__(
+        self, *, sessions_max: int = SESSIONS_MAX, store_bytes_max: int = STORE_BYTES_MAX
+    ) -> None:
+        """Both must be the same on every replica: only tests take others."""
         self.sessions_max = sessions_max
+        self.store_bytes_max = store_bytes_max
+        self.store_bytes = 0
+        """Of all entries, as `STORE_BYTES_MAX` counts them."""
         self.revision = 0
         self.applied = 0
         self.forgotten = 0
@@ -128,6 +136,11 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def sessions(self) -> int:
+        """How many are remembered."""
+        return len(self._sessions)
 
     # --- applying ---------------------------------------------------------------------------
 
@@ -171,20 +184,25 @@ class Registry:
         if held is None:
             return NotFound(self.revision)
         self.revision += 1
+        self.store_bytes -= _size(held)
         del self._entries[operation.key]
         del self._keys[bisect.bisect_left(self._keys, operation.key)]
         return Done(self.revision, _without_value(held))
 
-    def _put(self, operation: Put, held: KeyValue | None, wall: float) -> Done:
-        self.revision += 1
+    def _put(self, operation: Put, held: KeyValue | None, wall: float) -> Result:
+        revision = self.revision + 1
         entry = KeyValue(
             key=operation.key,
             value=operation.value,
-            revision=self.revision,
-            created=held.created if held else self.revision,
+            revision=revision,
+            created=held.created if held else revision,
             version=held.version + 1 if held else 1,
             wall=wall,
         )
+        growth = _size(entry) - (_size(held) if held is not None else 0)
+        if growth > 0 and self.store_bytes + growth > self.store_bytes_max:
+            return Rejected(self.revision, f"the store is full: {self.store_bytes_max} bytes")
+        self.revision, self.store_bytes = revision, self.store_bytes + growth
         if held is None:
             bisect.insort(self._keys, operation.key)
         self._entries[operation.key] = entry
@@ -253,6 +271,7 @@ class Registry:
         if not is_headed:
             raise RemoteError("garbage", "snapshot without a header")
         registry._keys = sorted(registry._entries)
+        registry.store_bytes = sum(map(_size, registry._entries.values()))
         by_use = sorted(registry._sessions.items(), key=lambda item: item[1].used)
         registry._sessions = dict(by_use)
         return registry
@@ -260,6 +279,10 @@ class Registry:
 
 def _fingerprint(operation: Operation) -> bytes:
     return hashlib.blake2b(encode(operation), digest_size=8).digest()
+
+
+def _size(entry: KeyValue) -> int:
+    return len(entry.key.encode()) + len(entry.value) + ENTRY_BYTES
 
 
 def _without_value(entry: KeyValue) -> KeyValue:

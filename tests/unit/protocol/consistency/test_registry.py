@@ -19,7 +19,7 @@ from muster_protocol.consistency.commands import (
     Result,
     checked_size,
 )
-from muster_protocol.consistency.registry import SESSIONS_MAX, Registry
+from muster_protocol.consistency.registry import ENTRY_BYTES, SESSIONS_MAX, Registry
 from muster_protocol.errors import UsageError
 
 
@@ -217,3 +217,20 @@ def test_a_command_that_no_replica_could_decode_is_not_proposed() -> None:
     assert checked_size(Command("0" * 32, 1, 0, 1.0, Put("a", b"1"))) > 0
     with pytest.raises(UsageError, match="does not hold"):
         checked_size(Command("not hexadecimal", 1, 0, 1.0, Put("a", b"1")))
+
+
+def test_a_full_store_takes_nothing_that_makes_it_larger_and_all_that_does_not() -> None:
+    registry = Registry(store_bytes_max=3 * (ENTRY_BYTES + 2))
+    client = Client(registry)
+    for key in "abc":
+        client.do(Put(key, b"1"))
+    full = client.do(Put("d", b""))
+    assert isinstance(full, Rejected)
+    assert "full" in full.reason
+    assert (len(registry), registry.revision) == (3, 3)
+    assert isinstance(client.do(Put("a", b"22")), Rejected)
+    assert isinstance(client.do(Put("a", b"2")), Done)
+    assert isinstance(client.do(Delete("b")), Done)
+    assert isinstance(client.do(Put("d", b"1")), Done)
+    assert registry.store_bytes == registry.store_bytes_max
+    assert Registry.restore(list(registry.capture().slices())).store_bytes == registry.store_bytes
