@@ -11,6 +11,9 @@ around it that lets only those messages through on which the engine is right:
   because a leader takes a silent follower for a dead one. Where the sync is still running, the
   rest is acknowledged when it ends. On the leader incoming ones are clamped to its own disk too
   (`progress`).
+* **Room**: entries are taken into memory before they are on the disk. Past `UNSYNCED_BYTES_MAX`, or
+  with `LOG_ENTRIES_MAX` in the log, no more are taken until the disk, or a snapshot, has caught up.
+  The leader still hears from us; what it sent is asked for again by the next append behind it.
 * **Votes** (D4, D5, D7): a vote, and the request for one, leaves after the sync that makes the
   term and the vote durable. A vote counts once per member and term.
 * **Elections** (D24): `elections`; the gate (`OpenGate`, `ShutGate`) is open while leader and for
@@ -35,6 +38,7 @@ from typing import Any, Final
 
 from muster_protocol.effects import DeadlineReached, Effect, Notify
 from muster_protocol.errors import RemoteError
+from muster_protocol.limits import LOG_ENTRIES_MAX, UNSYNCED_BYTES_MAX
 from muster_protocol.raftguard.appends import CommittedEntryConflict, FollowerLog
 from muster_protocol.raftguard.elections import Elections
 from muster_protocol.raftguard.events import (
@@ -87,6 +91,9 @@ from muster_protocol.wire.raft import (
 HEARTBEAT_S: Final = 0.25
 """How often a leader speaks when idle: 0.5 % of a core and 850 B/s measured at three nodes."""
 
+ENTRY_BYTES: Final = 64
+"""What an entry counts for beside its command, in memory and in the journal's buffer."""
+
 HELD_FRAMES_MAX: Final = 1_024
 """Votes and requests that wait for a sync. A node votes once a term; more means a dead disk."""
 
@@ -102,6 +109,7 @@ class GuardStatistics:
     elections_won: int
     pre_vote_rounds: int
     held_frames: int
+    unsynced_bytes: int
 
 
 class RaftGuard:
@@ -123,6 +131,11 @@ class RaftGuard:
         self._follower = FollowerLog(log)
         self._elections = Elections(log=log, rng=rng, now=now)
         self._held: collections.deque[tuple[int, tuple[Effect, ...]]] = collections.deque()
+        self._unsynced: collections.deque[tuple[int, int]] = collections.deque()
+        """LSN before, and bytes, of each append that is not known to be on the disk."""
+        self._unsynced_bytes = 0
+        self._refused = (0, 0)
+        """Entries and bytes of the last append that found no room."""
         self._owed: tuple[NodeId, int, int] | None = None
         self._installing: Manifest | None = None
         self._is_handing_over = False
@@ -180,6 +193,7 @@ class RaftGuard:
             elections_won=self._elections_won,
             pre_vote_rounds=self._pre_vote_rounds,
             held_frames=len(self._held),
+            unsynced_bytes=self._unsynced_bytes,
         )
 
     def connected(self) -> tuple[NodeId, ...]:
@@ -377,6 +391,9 @@ class RaftGuard:
         self._leader_spoke(peer, now)
         if self._installing is not None:
             return self._step_up_to(frame.term) or (self._keep_alive(peer),)
+        if frame.entries and not self._take_up(frame):
+            self._drop("no-room")
+            return self._step_up_to(frame.term) or (self._keep_alive(peer),)
         try:
             reduced = self._follower.reduce(frame)
         except CommittedEntryConflict as conflict:
@@ -386,10 +403,39 @@ class RaftGuard:
         deliver = Deliver(peer, reduced.message)
         if reduced.acknowledge is not None:
             return (deliver, *self._acknowledge(peer, reduced.acknowledge, frame.term))
+        if reduced.start_again_from is not None and not self._has_room(*self._refused):
+            return (deliver, self._keep_alive(peer))  # else it would come again, and again in vain
         if reduced.start_again_from is not None:
             reset = Ack(frame.term, reduced.start_again_from, success=False, reset=True)
             return (deliver, SendFrame(peer, reset))
         return (deliver,)
+
+    def _take_up(self, frame: Append) -> bool:
+        """Count what it brings as not on the disk. False if there is no room for it."""
+        size = sum(len(entry.command) + ENTRY_BYTES for entry in frame.entries)
+        if not self._has_room(len(frame.entries), size):
+            self._refused = (len(frame.entries), size)
+            return False
+        self._refused = (0, 0)
+        self._unsynced.append((self._log.lsn, size))
+        self._unsynced_bytes += size
+        return True
+
+    def _has_room(self, entries: int, size: int) -> bool:
+        self._forget_synced()
+        held = self._log.last_index - self._log.first_index + 1
+        return not entries or (
+            held + entries <= LOG_ENTRIES_MAX and self._unsynced_bytes + size <= UNSYNCED_BYTES_MAX
+        )
+
+    def _forget_synced(self) -> None:
+        """What is on the disk takes no room. An append that brought nothing new made no record, so
+        it is known to be there only with all others."""
+        log = self._log
+        while self._unsynced and (
+            self._unsynced[0][0] < log.durable_lsn or log.durable_lsn == log.lsn
+        ):
+            self._unsynced_bytes -= self._unsynced.popleft()[1]
 
     def _refuse_as_leader(self, peer: NodeId, term: int) -> Effects | None:
         """Why `peer` cannot lead us in `term`, or None."""
@@ -422,6 +468,7 @@ class RaftGuard:
     def _on_log_durable(self, event: LogDurable, now: float) -> Effects:
         del event, now
         effects: list[Effect] = []
+        self._forget_synced()
         while self._held and self._held[0][0] <= self._log.durable_lsn:
             effects.extend(self._held.popleft()[1])
         if self.suspended:

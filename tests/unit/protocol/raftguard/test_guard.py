@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from muster_protocol.effects import DeadlineReached, Effect, Notify
+from muster_protocol.limits import LOG_ENTRIES_MAX, UNSYNCED_BYTES_MAX
 from muster_protocol.raftguard.elections import ELECTION_MAX_S, ELECTION_MIN_S
 from muster_protocol.raftguard.events import (
     Campaign,
@@ -33,10 +34,11 @@ from muster_protocol.raftguard.events import (
     TickEngine,
     TransferLeadership,
 )
-from muster_protocol.raftguard.guard import HEARTBEAT_S, HELD_FRAMES_MAX, RaftGuard
+from muster_protocol.raftguard.guard import ENTRY_BYTES, HEARTBEAT_S, HELD_FRAMES_MAX, RaftGuard
 from muster_protocol.raftguard.progress import SEND_WINDOW_BYTES
 from muster_protocol.raftguard.translation import engine_ack
 from muster_protocol.types import NodeId
+from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import (
     Ack,
     Append,
@@ -313,6 +315,51 @@ def test_frames_that_wait_for_a_dead_disk_are_bounded() -> None:
         bench.sends(A, type="response_vote", term=TERM)
     assert bench.guard.statistics().held_frames == HELD_FRAMES_MAX
     assert bench.dropped() == {"held-frames-overflow": 1}
+
+
+def large_appends(count: int) -> list[Append]:
+    """With what fits, `count` of them fill the room that there is without a sync."""
+    size = UNSYNCED_BYTES_MAX // count - ENTRY_BYTES
+    head = b"\x00" + encode((0, (b"",)))[:-2]  # and the length of the batch, in five bytes
+    batch = bytes(size - len(head) - 5)
+    command = head + b"\xc6" + len(batch).to_bytes(4, "big") + batch
+    assert len(command) == size
+    return [Append(TERM, 1, 3, 5, (Entry(command, 4, TERM),)) for _ in range(count)]
+
+
+def test_a_follower_whose_disk_hangs_takes_no_more_than_it_may() -> None:
+    """It goes on answering, so the leader sends all that is committed without it."""
+    bench = a_follower()
+    bench.log.lsn = 7
+    for append in large_appends(8):
+        assert any(isinstance(effect, Deliver) for effect in bench.hears(A, append))
+    assert bench.guard.statistics().unsynced_bytes == UNSYNCED_BYTES_MAX
+    refused = bench.hears(A, large_appends(8)[0])
+    assert refused == (SendFrame(A, Ack(TERM, 4, success=False, reset=False)),)
+    beyond = bench.hears(A, Append(TERM, 1, 4, 5, ()))
+    assert SendFrame(A, Ack(TERM, 4, success=False, reset=False)) in beyond, "not asked for again"
+    bench.log.durable_lsn = bench.log.lsn
+    bench.do(LogDurable())
+    assert bench.guard.statistics().unsynced_bytes == 0
+    beyond = bench.hears(A, Append(TERM, 1, 4, 5, ()))
+    assert SendFrame(A, Ack(TERM, 4, success=False, reset=True)) in beyond
+    assert any(isinstance(effect, Deliver) for effect in bench.hears(A, large_appends(8)[0]))
+
+
+def test_an_append_that_brings_nothing_new_takes_no_room() -> None:
+    """It makes no record, so no sync will ever say that it is on the disk."""
+    bench = a_follower()
+    for append in large_appends(4) * 3:
+        assert any(isinstance(effect, Deliver) for effect in bench.hears(A, append))
+    assert bench.dropped() == {}
+
+
+def test_a_log_that_no_snapshot_shortens_takes_no_more() -> None:
+    bench = a_follower(log_of(*([TERM] * LOG_ENTRIES_MAX)))
+    last = LOG_ENTRIES_MAX
+    frame = Append(TERM, 1, last, TERM, (Entry(b"x", last + 1, TERM),))
+    assert not any(isinstance(effect, Deliver) for effect in bench.hears(A, frame))
+    assert bench.dropped() == {"no-room": 1}
 
 
 def test_d04_a_vote_counts_once() -> None:
