@@ -59,6 +59,10 @@ from muster_protocol.types import Severity
 if TYPE_CHECKING:
     from muster.clock import Clock
 
+UNSENT_MAX: Final = 64
+"""Replies of one connection that wait for their turn on the socket: past it no more requests are
+read. A client that asks and does not read would otherwise have up to `UNREAD_S` of them kept."""
+
 CONNECTIONS_MAX: Final = 4_096
 """Idle ones cost about 10 KiB each; a thousand forgotten shells must not shut an operator out."""
 
@@ -187,6 +191,8 @@ class _Connection:
         self._session = ServerSession()
         self._sending = trio.Lock()
         self._scopes: dict[int, trio.CancelScope] = {}
+        self._unsent = 0
+        self._sent = trio.Event()
 
     async def run(self) -> None:
         """Read and answer until the client closes. Errors: RemoteError, trio's stream errors."""
@@ -200,6 +206,9 @@ class _Connection:
                         break
                     for message in self._session.receive(data):
                         await self._take(message, nursery)
+                    while self._unsent >= UNSENT_MAX:
+                        self._sent = trio.Event()
+                        await self._sent.wait()
                     continue
                 raise RemoteError("protocol", "no hello came")
             nursery.cancel_scope.cancel()
@@ -229,7 +238,10 @@ class _Connection:
             last = await self._last_message(request)
         self._scopes.pop(request.id, None)
         self._session.answered(request.id)
+        self._unsent += 1
         await self._send(End(request.id) if scope.cancelled_caught else last)
+        self._unsent -= 1
+        self._sent.set()
 
     async def _last_message(self, request: Request) -> FromServer:
         """Do what is asked; stream items on the way; the message that ends the request."""

@@ -92,6 +92,7 @@ class DriverStatistics:
     deadlines_fired: int
     inbox_length: int
     outbox_length: int
+    inbox_max: int
     lag_last_s: float
     lag_max_s: float
 
@@ -196,6 +197,7 @@ class Driver:
             deadlines_fired=self._fired,
             inbox_length=len(self._inbox),
             outbox_length=len(self._outbox),
+            inbox_max=self._inbox_max,
             lag_last_s=self._lag_last_s,
             lag_max_s=self._lag_max_s,
         )
@@ -244,7 +246,7 @@ class Driver:
         self._handle(DeadlineReached())
 
     async def _wait_for_work(self) -> None:
-        while len(self._outbox) >= OUTBOX_MAX:
+        while self._is_full:
             await self._clock.sleep(0.01)
         if self._inbox or self._is_due():
             await self._go_round()
@@ -270,6 +272,11 @@ class Driver:
         while True:
             self.post(await source.next())
 
+    @property
+    def _is_full(self) -> bool:
+        """Do so many effects wait that no more input may be taken?"""
+        return len(self._outbox) >= OUTBOX_MAX
+
     def _lateness(self) -> float:
         deadline = self.machine.deadline
         return 0.0 if deadline is None else self._clock.now() - deadline
@@ -281,7 +288,7 @@ class Driver:
     def _drain_inbox(self) -> None:
         stop_at = self._clock.now() + DRAIN_S
         for _ in range(DRAIN_EVENTS_MAX):
-            if not self._inbox or self._clock.now() > stop_at:
+            if not self._inbox or self._clock.now() > stop_at or self._is_full:
                 return
             self._handle(self._inbox.popleft())
 
@@ -289,7 +296,9 @@ class Driver:
         stop_at = self._clock.now() + DRAIN_S
         for source in self._sources:
             for _ in range(DRAIN_EVENTS_MAX):
-                if self._clock.now() > stop_at or (event := source.next_nowait()) is None:
+                if self._clock.now() > stop_at or self._is_full:
+                    break
+                if (event := source.next_nowait()) is None:
                     break
                 self._handle(event)
 

@@ -19,12 +19,18 @@ from typing import Final
 import trio
 
 from muster.driver import Overflow
+from muster_protocol.errors import Refused
 from muster_protocol.signals.router import Router
 from muster_protocol.signals.signal import Signal
 from muster_protocol.types import Scope
 
 QUEUE_MAX: Final = 1_024
 """Signals that wait for one subscriber: about a minute of a busy node's."""
+
+
+SUBSCRIPTIONS_MAX: Final = 256
+"""With queues of their own: full ones hold 130 MB of usual signals. Agents are a handful; the rest
+are people and programs that watch, of whom one connection may ask for many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,8 @@ class SubscriptionStatistics:
     delivered: int
     dropped: int
     queue_length: int
+    queue_max: int | None
+    """None: signals go to somebody who has a bounded queue already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,7 @@ class Attachment:
     ) -> None:
         self.name = name
         self.patterns = patterns
+        self.queue_max: int | None = None
         self._bus = bus
         self._sink = sink
         self._length = length
@@ -78,6 +87,7 @@ class Attachment:
             delivered=self._delivered,
             dropped=self._dropped,
             queue_length=self._length(),
+            queue_max=self.queue_max,
         )
 
     def _give(self, signal: Signal) -> bool:
@@ -106,7 +116,7 @@ class Subscription(Attachment):
     ) -> None:
         super().__init__(bus, name, patterns, self._put, lambda: len(self._queue))
         self._queue: collections.deque[Signal] = collections.deque()
-        self._queue_max = queue_max
+        self.queue_max = queue_max
         self._overflow = overflow
         self._wake = trio.Event()
         self._is_closed = False
@@ -145,7 +155,7 @@ class Subscription(Attachment):
             raise StopAsyncIteration from None
 
     def _put(self, signal: Signal) -> bool:
-        if len(self._queue) >= self._queue_max:
+        if self.queue_max is not None and len(self._queue) >= self.queue_max:
             if self._overflow is Overflow.DROP_NEWEST:
                 return False
             self._queue.popleft()
@@ -178,9 +188,12 @@ class Bus:
     ) -> Subscription:
         """A queue of all signals whose type matches one of `patterns`.
 
-        Errors: UsageError for a bad pattern; nothing is subscribed then.
+        Errors: UsageError for a bad pattern, Refused("overload") where `SUBSCRIPTIONS_MAX` read
+        already; nothing is subscribed then.
         """
         assert queue_max > 0
+        if sum(held.queue_max is not None for held in self._attachments) >= SUBSCRIPTIONS_MAX:
+            raise Refused("overload", f"{SUBSCRIPTIONS_MAX} subscribers read signals here already")
         subscription = Subscription(
             self, name, tuple(patterns), queue_max=queue_max, overflow=overflow
         )

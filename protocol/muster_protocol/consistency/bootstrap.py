@@ -46,6 +46,10 @@ from muster_protocol.wire.bootstrap import (
 from muster_protocol.wire.codec import Decoder, encode
 from muster_protocol.wire.raft import Configuration, Voter
 
+ANSWERS_MAX: Final = 64
+"""Answers to a decision that wait for the disk; the oldest go. The proposer asks again each second,
+and what it no longer waits for need not be answered."""
+
 RETRY_S: Final = 1.0
 """Between two rounds of questions; a founding takes a few of them at most."""
 
@@ -387,6 +391,7 @@ class Bootstrap:
         if self.is_founded:
             return (Answer(event.token, Founded(message.proposal)),)
         self._waiting_answers.append((event.token, message.proposal))
+        del self._waiting_answers[:-ANSWERS_MAX]
         return self._accept(message)
 
     def _has_our_promise(self, decision: Decide) -> bool:

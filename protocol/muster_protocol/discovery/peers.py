@@ -123,7 +123,10 @@ class KnownPeers:
     def _on_seen(self, event: MemberSeen, now: float) -> tuple[Effect, ...]:
         if event.node == self._me:
             return ()
+        self._live.pop(event.node, None)
         self._live[event.node] = event.address
+        if len(self._live) > PEERS_MAX:
+            del self._live[next(iter(self._live))]
         if self._peers.get(event.node) != event.address:
             self._peers.pop(event.node, None)
             self._peers[event.node] = event.address

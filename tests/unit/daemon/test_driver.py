@@ -277,6 +277,18 @@ async def test_effects_behind_a_persist_wait_for_it_while_the_machine_goes_on(
     assert driver.statistics().outbox_length == 0
 
 
+async def test_a_turn_ends_when_too_much_waits_for_the_disk(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    machine = Script(answer=lambda event, now: (Persist("r", b""),) * (OUTBOX_MAX // 2))
+    driver = a_driver(machine, persist=Disk())
+    for number in range(DRAIN_EVENTS_MAX):
+        driver.post(number)
+    await nursery.start(driver.run)
+    await trio.sleep(1.0)
+    assert driver.statistics().outbox_length == OUTBOX_MAX
+
+
 async def test_no_input_is_taken_while_too_much_waits_for_the_disk(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

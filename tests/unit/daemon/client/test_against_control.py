@@ -8,16 +8,25 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 from muster.client.aio import connect
 from muster.client.blocking import Client
 from muster.client.errors import BadRequest, Failed, NotFound, Unknown, Unsupported
 from muster.clock import TrioClock
-from muster.control import Caller, ControlServer, greeting
+from muster.control import UNSENT_MAX, Caller, ControlServer, greeting
 from muster_protocol.effects import Notify
 from muster_protocol.errors import OutcomeUnknown, Refused
+from muster_protocol.limits import VALUE_BYTES_MAX
+from muster_protocol.session.machine import REQUESTS_AT_ONCE_MAX, to_bytes
+from muster_protocol.session.messages import (
+    PROTOCOL_MAJOR,
+    PROTOCOL_MINOR,
+    ClientHello,
+    Request,
+)
 from muster_protocol.session.methods import SignalItem, TailParams
-from testkit.fake_daemon import a_kv_result, a_status
+from testkit.fake_daemon import a_key, a_kv_result, a_status
 
 
 async def _status(_params: Any, _caller: Caller) -> Any:
@@ -39,7 +48,8 @@ class _Store:
         self.asked.append((params.session, params.request))
         if len(self.asked) == 1:
             raise OutcomeUnknown("a retry will tell")
-        return a_kv_result(repeated=True)
+        entry = a_key(value=bytes(VALUE_BYTES_MAX)) if params.key == "large" else None
+        return a_kv_result(entry, repeated=True)
 
 
 async def _leave(_params: Any, _caller: Caller) -> Any:
@@ -143,3 +153,21 @@ async def test_a_method_that_the_daemon_does_not_have_is_unsupported(tmp_path: P
     with pytest.raises(Refused) as caught:
         _params(Request(1, "kv.watch", {}))
     assert caught.value.reason == Unsupported.code.value
+
+
+async def test_a_client_that_asks_and_does_not_read_is_not_read_either(
+    served: tuple[str, _Store],
+) -> None:
+    """Its replies would be kept until the socket takes them."""
+    path, store = served
+    stream = await trio.open_unix_socket(path)
+    await stream.send_all(to_bytes(ClientHello(PROTOCOL_MAJOR, PROTOCOL_MINOR, "test")))
+    params = {"key": "large", "value": b"", "session": "5" * 32, "request": 1}
+    with trio.move_on_after(1.0):
+        for number in range(1, 40 * UNSENT_MAX):
+            await stream.send_all(to_bytes(Request(number, "kv.put", params)))
+            await trio.lowlevel.checkpoint()
+        await trio.sleep_forever()
+    in_the_socket = 16
+    assert 0 < len(store.asked) <= UNSENT_MAX + REQUESTS_AT_ONCE_MAX + in_the_socket
+    await trio.aclose_forcefully(stream)

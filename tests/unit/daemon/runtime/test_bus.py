@@ -7,8 +7,8 @@ import trio
 from trio.testing import MockClock
 
 from muster.driver import Overflow
-from muster.runtime.bus import Bus
-from muster_protocol.errors import UsageError
+from muster.runtime.bus import SUBSCRIPTIONS_MAX, Bus
+from muster_protocol.errors import Refused, UsageError
 from muster_protocol.signals.signal import Signal
 from muster_protocol.types import Scope
 
@@ -155,3 +155,13 @@ def test_a_bad_pattern_subscribes_to_nothing() -> None:
         bus.subscribe(("a.*", "b..c"), name="s")
     assert bus.publish(a_signal()) == 0
     assert bus.statistics().subscriptions == ()
+
+
+async def test_readers_of_signals_are_not_taken_without_end() -> None:
+    bus = Bus()
+    bus.attach(("**",), name="an agent", sink=lambda _: True)
+    held = [bus.subscribe(("**",), name="tail") for _ in range(SUBSCRIPTIONS_MAX)]
+    with pytest.raises(Refused, match="subscribers"):
+        bus.subscribe(("**",), name="tail")
+    held[0].close()
+    bus.subscribe(("**",), name="tail")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from muster_protocol.discovery.peers import (
     ALONE_PERIOD_S,
+    PEERS_MAX,
     TOGETHER_PERIOD_S,
     KnownPeers,
     MemberGone,
@@ -79,3 +80,13 @@ def test_this_node_is_never_its_own_peer() -> None:
     machine = known()
     machine.handle(MemberSeen(ME, Address("10.0.0.9", 1)), now=0.0)
     assert machine.remembered() == ()
+
+
+def test_of_members_whose_end_was_never_told_only_the_newest_are_remembered() -> None:
+    machine = known()
+    for number in range(PEERS_MAX + 1):
+        machine.handle(MemberSeen(NodeId(f"{number:032x}"), Address("10.0.0.1", number)), now=0.0)
+    machine.handle(MemberSeen(A, STATIC[0]), now=0.0)
+    (addresses,) = hinted(machine.handle(DeadlineReached(), now=0.0))
+    assert ["10.0.0.1", PEERS_MAX] not in addresses  # type: ignore[operator]
+    assert len(machine.remembered()) == PEERS_MAX
