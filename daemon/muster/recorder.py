@@ -75,6 +75,11 @@ class FlightRecorder:
         self._written = 0
         self.records_dropped = 0
 
+    @property
+    def buffered_bytes(self) -> int:
+        """What waits for the disk."""
+        return len(self._buffer)
+
     def begin(self, name: str, machine: Any, birth: Any, line: Line[Any], now: float) -> None:
         """A machine begins, in place of an earlier one of that name."""
         self._machines[name] = _Taped(machine, birth, line)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import MutableSequence, Sequence
-from typing import Annotated, Any, NewType, Protocol, TypeVar
+from typing import Annotated, Any, NamedTuple, NewType, Protocol, TypeVar
 
 import msgspec
 
@@ -42,6 +42,14 @@ HostText = Annotated[str, msgspec.Meta(max_length=45)]
 
 NameText = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})\Z")]
 """A node's human name: what a host name may hold, so that it can go into file and metric names."""
+
+
+class Size(NamedTuple):
+    """How large a queue, log or table is now, and how large it may become."""
+
+    what: str
+    size: int
+    limit: int
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True, order=True):

@@ -120,6 +120,11 @@ class SignalRelay(Agent):
     def statistics(self) -> Mapping[str, Any]:
         return {**asdict(self.relay.statistics()), "signals_lost": self.signals_lost}
 
+    def queued(self) -> Iterator[tuple[NodeId, int]]:
+        """For each stream: to whom, and messages that wait."""
+        for node, stream in self._streams.items():
+            yield node, len(stream.queue)
+
     def publish(self, signal: Signal) -> None:
         """The port: the bus hands over each signal of scope cluster that was published here. One
         that a full mailbox does not take is lost for the others, and counted."""

@@ -73,6 +73,8 @@ class PeerStatistics:
     """Streams now and since start. `refused`: (cause, count), both directions."""
 
     open: int
+    slots: int
+    """Of `PeerLimits.total` that are taken: accepted ones, introduced or not."""
     pending: int
     accepted: int
     dialled: int
@@ -154,9 +156,14 @@ class PeerStreams:
         self._slots = _Slots(self._limits)
         self._accepted = self._dialled = 0
 
+    @property
+    def limits(self) -> PeerLimits:
+        return self._limits
+
     def statistics(self) -> PeerStatistics:
         return PeerStatistics(
             open=len(self._connections),
+            slots=self._slots.total,
             pending=self._slots.pending,
             accepted=self._accepted,
             dialled=self._dialled,
@@ -340,7 +347,7 @@ class _Slots:
 
     def __init__(self, limits: PeerLimits) -> None:
         self._limits = limits
-        self._total = 0
+        self.total = 0
         self._of_host: dict[str, int] = {}
         self._pending_of_host: dict[str, int] = {}
         self.pending = 0
@@ -350,14 +357,14 @@ class _Slots:
         """A slot for a stream that is not yet introduced; False, and counted, if there is none."""
         limits = self._limits
         if (
-            self._total >= limits.total
+            self.total >= limits.total
             or self.pending >= limits.pending
             or self._of_host.get(host, 0) >= limits.per_host
             or self._pending_of_host.get(host, 0) >= limits.pending_per_host
         ):
             self.turned_away += 1
             return False
-        self._total += 1
+        self.total += 1
         self.pending += 1
         self._of_host[host] = self._of_host.get(host, 0) + 1
         self._pending_of_host[host] = self._pending_of_host.get(host, 0) + 1
@@ -370,7 +377,7 @@ class _Slots:
 
     def release(self, host: str) -> None:
         """It has ended."""
-        self._total -= 1
+        self.total -= 1
         _decrement(self._of_host, host)
 
 

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
-from muster.driver import Driver, DriverStatistics, Overflow
+from muster.driver import DRAIN_EVENTS_MAX, OUTBOX_MAX, Driver, DriverStatistics, Overflow
 from muster.runtime.actions import Action, ActionContext, Outcome, attempt
 from muster.runtime.directives import (
     ActionFailed,
@@ -43,10 +43,11 @@ from muster.runtime.directives import (
     StopAgent,
 )
 from muster.runtime.executor import Executor, Handler, Services
-from muster.runtime.mailbox import Mailbox
+from muster.runtime.mailbox import TIMERS_MAX, Mailbox
 from muster.runtime.sensors import Surroundings
 from muster_protocol.effects import Effect
 from muster_protocol.errors import OutcomeUnknown, Refused, UsageError
+from muster_protocol.types import Size
 
 if TYPE_CHECKING:
     from muster.runtime.agent import Agent
@@ -185,6 +186,15 @@ class AgentHost:
             table[Spawn] = lambda effect, cause: lifecycle.spawn(effect)  # noqa: ARG005
             table[StopAgent] = lambda effect, cause: lifecycle.stop_agent(effect.name)  # noqa: ARG005
         return table
+
+    def sizes(self) -> Iterator[Size]:
+        """What waits here, and how much may. Of effects the last event may add its own."""
+        driver = self._driver.statistics()
+        yield Size("mailbox", driver.inbox_length, driver.inbox_max)
+        yield Size("outbox", driver.outbox_length, OUTBOX_MAX + DRAIN_EVENTS_MAX)
+        yield Size("timers", self._mailbox.timers, TIMERS_MAX)
+        yield Size("calls", len(self._calls), CALLS_MAX)
+        yield Size("actions", self._actions_running, ACTIONS_MAX)
 
     # ── towards the agent ───────────────────────────────────────────────────────────────────────
 

@@ -217,6 +217,10 @@ class Supervisor:
             raise Refused("unavailable", f"agent {name} is {self._state(child)}")
         return child.host
 
+    def hosts(self) -> list[AgentHost]:
+        """Of all agents that run now; see `host`."""
+        return [child.host for child in self._children.values() if child.host is not None]
+
     def names(self) -> list[str]:
         """All agents, in the order in which they were started."""
         return list(self._children)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import trio
 
 from muster.agents.failure import FailureDetector
+from muster.sim.checkers.bounds import within_bounds
 from muster.sim.checkers.membership import (
     MembershipViews,
     accused_with_input_unread,
@@ -22,6 +23,7 @@ from muster.sim.checkers.raft import CommittedPrefixes, ElectionSafety
 from muster.sim.checkers.storage import AcknowledgedWrites, same_state
 from muster.sim.checkers.violated import Violated
 from muster.sim.cluster import Life, SimCluster, SimNode
+from muster.sim.sizes import sizes_of_node, sizes_of_voter
 from muster_protocol.consistency.commands import decode_batch
 from muster_protocol.effects import Notify
 from muster_protocol.membership.suspicion import SILENT
@@ -77,8 +79,10 @@ class Watch:
             voter = voter_of(sim)
             if voter is not None:
                 self._look_at_voter(sim, voter)
-            if sim.life is Life.RUNNING:
+                within_bounds(sim.name, sizes_of_voter(voter))
+            if sim.life is Life.RUNNING and sim.node is not None and sim.node.parts is not None:
                 self._look_at_members(sim)
+                within_bounds(sim.name, sizes_of_node(sim.node))
 
     def _look_at_voter(self, sim: SimNode, voter: Any) -> None:
         if voter.core.role is Role.LEADER:
@@ -92,10 +96,7 @@ class Watch:
             self._log[index] = entry.command
 
     def _look_at_members(self, sim: SimNode) -> None:
-        parts = sim.running.parts if sim.node is not None and sim.node.parts is not None else None
-        if parts is None:
-            return
-        failure = parts.agents.failure
+        failure = sim.agents.failure
         if failure is None:
             return
         for view in failure.swim.members():

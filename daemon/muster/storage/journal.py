@@ -283,6 +283,21 @@ class Journal:
     def bytes_on_disk(self) -> int:
         return sum(segment.size for segment in self._segments) + len(self._buffer)
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Records that no commit has taken yet."""
+        return len(self._buffer)
+
+    @property
+    def segments(self) -> int:
+        """Files that may not be removed."""
+        return len(self._segments)
+
+    @property
+    def covered(self) -> int:
+        """Entries in memory that the newest snapshot covers, but for its own last two."""
+        return max(0, self._manifest.previous.index - self.first_index) if self._manifest else 0
+
     async def commit(self, offload: Offload) -> None:
         """Make everything up to now durable. One at a time.
 

@@ -28,6 +28,11 @@ SNAPSHOT_BYTES_MAX: Final = 1024 * 1024 * 1024
 """A gigabyte: sixteen times the state that fits the memory target; past it an offer is refused."""
 
 
+def is_snapshot(name: str) -> bool:
+    """Does a file of this name hold one that counts?"""
+    return _NAME.match(name) is not None
+
+
 class SnapshotStore:
     """The snapshots in a node's state directory."""
 
@@ -95,7 +100,7 @@ class SnapshotStore:
         self._files.sync_directory()
 
     def _names(self) -> list[str]:
-        return [name for name in self._files.names() if _NAME.match(name)]
+        return [name for name in self._files.names() if is_snapshot(name)]
 
     def _load(self, name: str) -> tuple[Manifest, list[bytes]]:
         path = self._files.describe(name)

@@ -36,7 +36,8 @@ class Broadcast:
 
 
 class Broadcasts:
-    """The queue. Bounded by the member table: one entry per member, or a few accusations."""
+    """The queue. Bounded by the member table: one entry per member, or as many accusations as a
+    suspicion passes on."""
 
     def __init__(self) -> None:
         self._tiers: list[dict[Key, Broadcast]] = [{}]
@@ -49,6 +50,11 @@ class Broadcasts:
     def __contains__(self, node: NodeId) -> bool:
         """Whether anything about the member is still to be told."""
         return node in self._tier_of
+
+    @property
+    def sendings(self) -> int:
+        """How often the one was sent that was sent most often and is still queued."""
+        return max((tier for tier, queued in enumerate(self._tiers) if queued), default=0)
 
     def put(self, update: Update) -> None:
         """Queue an update; what it outdates is dropped."""

@@ -20,6 +20,7 @@ happens repeatedly, because a cluster in which UDP is blocked somewhere works un
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,8 +32,8 @@ from muster_protocol.membership.probe import Probe, Relay
 from muster_protocol.membership.rumours import Rumours
 from muster_protocol.membership.sequences import Sequences
 from muster_protocol.membership.suspicion import REFUSED, SILENT
-from muster_protocol.membership.table import Entry, Table
-from muster_protocol.types import Address, NodeId, Rng, Severity
+from muster_protocol.membership.table import MEMBERS_MAX, Entry, Table
+from muster_protocol.types import Address, NodeId, Rng, Severity, Size
 from muster_protocol.wire.membership import (
     IndirectAck,
     MemberState,
@@ -99,6 +100,14 @@ class Probing:
             due.append(self._next_round)
         return min(due, default=None)
 
+    def sizes(self) -> Iterator[Size]:
+        """How much is kept here. A round's probe lasts as many intervals as local health says, and
+        one begins in each."""
+        rounds = self._config.awareness_max
+        yield Size("probes", len(self._probes), CONFIRMING_MAX + 1 + rounds)
+        yield Size("relayed probes", len(self._relays), RELAYS_MAX)
+        yield Size("members heard by stream only", len(self._stream_only), MEMBERS_MAX)
+
     # --- when to ask -----------------------------------------------------------------------
 
     def include(self, node: NodeId, *, now: float) -> None:
@@ -163,9 +172,17 @@ class Probing:
                 if entry is not None and entry.member.is_present:
                     return entry
             present = [entry for entry in self._table.entries() if entry.member.is_present]
+            self._forget_absent()
             self._order = [entry.member.id for entry in present]
             self._rng.shuffle(self._order)
         return None
+
+    def _forget_absent(self) -> None:
+        """Who is gone is not in a round any more, and may never answer by packet again."""
+        for node in list(self._stream_only):
+            entry = self._table.get(node)
+            if entry is None or not entry.member.is_present:
+                del self._stream_only[node]
 
     # --- one probe -------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ the packets lost, sixty runs of a minute; runs in which somebody alive was said 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,7 +48,7 @@ import msgspec
 
 from muster_protocol.effects import DeadlineReached, Effect, earliest
 from muster_protocol.errors import UsageError
-from muster_protocol.limits import META_BYTES_MAX
+from muster_protocol.limits import META_BYTES_MAX, PUSH_PULL_MEMBERS_MAX
 from muster_protocol.membership.awareness import Awareness
 from muster_protocol.membership.config import MembershipConfig
 from muster_protocol.membership.events import (
@@ -66,7 +66,7 @@ from muster_protocol.membership.events import (
 )
 from muster_protocol.membership.gossip import Gossip
 from muster_protocol.membership.identity import Identity
-from muster_protocol.membership.joining import Joining
+from muster_protocol.membership.joining import HINTS_MAX, Joining
 from muster_protocol.membership.member import Member, MemberView, alive_update
 from muster_protocol.membership.outbox import Outbox
 from muster_protocol.membership.probing import Probing
@@ -74,7 +74,7 @@ from muster_protocol.membership.rumours import Heard, Rumours
 from muster_protocol.membership.sequences import Sequences
 from muster_protocol.membership.sync import Sync
 from muster_protocol.membership.table import Table
-from muster_protocol.types import NodeId, Rng, Severity
+from muster_protocol.types import NodeId, Rng, Severity, Size
 from muster_protocol.wire.membership import (
     Ack,
     Alive,
@@ -277,6 +277,18 @@ class Swim:
             joins_pending=len(self._joining),
             ignored=dict(self._ignored) | {k: n for k, n in rumours.items() if k not in told},
         )
+
+    def sizes(self) -> Iterator[Size]:
+        """How much this machine keeps, and the limits of it."""
+        config, broadcasts = self._config, self._outbox.broadcasts
+        yield from self._table.sizes()
+        yield from self._probing.sizes()
+        yield Size("addresses asked", len(self._joining), HINTS_MAX)
+        accusations = 2 + config.suspicion_confirmations  # the first, and those that it waits for
+        yield Size("broadcasts", len(broadcasts), len(self._table) * accusations)
+        # One that waits was sent less often than the limit; which is larger in a larger cluster.
+        sendings_max = config.retransmit_limit(PUSH_PULL_MEMBERS_MAX) - 1
+        yield Size("sendings of a broadcast", broadcasts.sendings, sendings_max)
 
     # --- events ----------------------------------------------------------------------------
 

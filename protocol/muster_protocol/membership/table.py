@@ -19,14 +19,14 @@ that comparing tables costs nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from muster_protocol.limits import PUSH_PULL_MEMBERS_MAX
 from muster_protocol.membership.member import Accusation, Member, MemberView, record_of
-from muster_protocol.membership.suspicion import Suspicion
-from muster_protocol.types import Address, NodeId, Rng
+from muster_protocol.membership.suspicion import ACCUSERS_MAX, Suspicion
+from muster_protocol.types import Address, NodeId, Rng, Size
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.membership import NOBODY, Digest, MemberState, SyncTable
 
@@ -168,6 +168,15 @@ class Table:
     def grave(self, node: NodeId) -> int | None:
         """The incarnation up to which a forgotten member stays dead."""
         return self._graves.get(node)
+
+    def sizes(self) -> Iterator[Size]:
+        """How much is kept here."""
+        yield Size("members", len(self._entries), MEMBERS_MAX)
+        yield Size("graves", len(self._graves), GRAVES_MAX)
+        for entry in self._suspects.values():
+            if entry.suspicion is not None:
+                accusers = len(entry.suspicion.accusers)
+                yield Size(f"accusers of {entry.member.name}", accusers, ACCUSERS_MAX)
 
     def named(self, name: str) -> list[Member]:
         """Everybody of this name, ourselves included."""

@@ -93,6 +93,10 @@ class Compaction(Generic[S]):
         self._on_trimmed = on_trimmed
         self.taken = self.installed = 0
 
+    @property
+    def policy(self) -> SnapshotPolicy:
+        return self._policy
+
     # --- taking -----------------------------------------------------------------------------
 
     def is_due(self, index: int) -> bool:

@@ -13,7 +13,7 @@ ever longer pauses and find out minutes later that the path is back.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -116,6 +116,11 @@ class VoterLinks:
         link.wake.set()
         if len(link.queue) > QUEUE_FRAMES_MAX or link.queued_bytes > QUEUE_BYTES_MAX:
             self._drop(peer, link)
+
+    def queued(self) -> Iterator[tuple[NodeId, int, int]]:
+        """For each link: to whom, frames and bytes that wait."""
+        for peer, link in self._links.items():
+            yield peer, len(link.queue), link.queued_bytes
 
     def retry_now(self, peer: NodeId) -> None:
         """The peer was just seen alive: do not wait to dial it again."""

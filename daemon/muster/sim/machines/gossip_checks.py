@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from muster.sim.checkers.bounds import within_bounds
 from muster.sim.checkers.membership import MembershipViews
 from muster.sim.checkers.rumours import Hearsay, SuspicionTimes
 from muster.sim.machines.gossip import Happened, SimMember
@@ -12,6 +13,9 @@ from muster_protocol.membership.config import MembershipConfig
 from muster_protocol.membership.events import PacketReceived, SyncReceived
 from muster_protocol.types import NodeId
 from muster_protocol.wire.membership import Alive, Failed, Left, MemberState, Stopped, Suspect
+
+SIZES_EVERY: Final = 16
+"""Events between two looks at how much a machine keeps, which takes as long as several of them."""
 
 Accused = Callable[[SimMember, SimMember, str], None]
 
@@ -30,6 +34,7 @@ class GossipChecks:
 
     def __init__(self, config: MembershipConfig, *, accused: Accused) -> None:
         self._accused = accused
+        self._events = 0
         self._views = MembershipViews()
         self._hearsay = Hearsay()
         self._suspicions = SuspicionTimes(
@@ -40,6 +45,9 @@ class GossipChecks:
         """After a machine handled it. Errors: Violated."""
         if observer.swim.has_departed:
             return
+        self._events += 1
+        if self._events % SIZES_EVERY == 0:
+            within_bounds(observer.name, observer.swim.sizes())
         if isinstance(event, PacketReceived):
             for message in event.messages:
                 if isinstance(message, Alive | Suspect | Failed | Stopped | Left):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from muster.agents.consistency.raft.core import Propose
+from muster.sim.checkers.bounds import within_bounds
 from muster.sim.checkers.durability import Claims
 from muster.sim.checkers.raft import CommittedOnMajority, CommittedPrefixes, ElectionSafety
 from muster.sim.checkers.storage import EqualReplicas
@@ -25,6 +26,7 @@ from muster.sim.machines.heap import EventHeap
 from muster.sim.machines.snapshots import SnapshotPlan, Snapshots
 from muster.sim.machines.voter import GENERATION, SimVoter, Watcher
 from muster.sim.machines.ways import Way, Ways
+from muster.sim.sizes import sizes_of_core
 from muster_protocol.effects import DeadlineReached, Effect, Notify
 from muster_protocol.errors import StorageError
 from muster_protocol.raftguard.events import (
@@ -222,6 +224,7 @@ class RaftVoters(EventHeap):
         if node.up:
             node.journal.end_commit()
             node.committing = False
+            within_bounds(node.name, sizes_of_core(node.core, self._plan.policy))
             self.step(node, LogDurable())
 
     def _arm(self, node: SimVoter) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from muster.agents.consistency.compaction import SnapshotPolicy
+from muster.sim.checkers.bounds import within_bounds
 from muster.sim.machines.applied import History
 from muster.storage.journal import SEGMENT_BYTES_MAX
 from muster_protocol.errors import RemoteError
@@ -100,7 +101,12 @@ class Snapshots:
         if remove is None:
             self._took(node)
         else:
-            self._work(node, remove, lambda _: self._took(node))
+            self._work(node, remove, lambda _: self._removed(node))
+
+    def _removed(self, node: SimVoter) -> None:
+        """What the newest snapshot covers is gone from the disk, too. Errors: Violated."""
+        within_bounds(node.name, node.sizes_on_disk())
+        self._took(node)
 
     def _took(self, node: SimVoter) -> None:
         node.is_taking = False

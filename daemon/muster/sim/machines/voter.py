@@ -7,7 +7,7 @@ concerns it looks at `up` first, and a voter that starts again is another object
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,11 +18,17 @@ from muster.sim.disk import SimDisk
 from muster.sim.machines.applied import History
 from muster.sim.machines.snapshots import StoreQueue
 from muster.storage.files import Files
-from muster.storage.journal import SEGMENT_BYTES_MAX, Journal, create_journal, open_journal
-from muster.storage.snapshots import SnapshotStore
+from muster.storage.journal import (
+    SEGMENT_BYTES_MAX,
+    Journal,
+    create_journal,
+    is_segment,
+    open_journal,
+)
+from muster.storage.snapshots import SnapshotStore, is_snapshot
 from muster.storage.superblock import Superblock
 from muster_protocol.effects import Notify
-from muster_protocol.types import NodeId
+from muster_protocol.types import NodeId, Size
 from muster_protocol.wire.raft import Configuration
 
 CLUSTER: Final = "c" * 32
@@ -88,6 +94,13 @@ class SimVoter:
     def applied(self) -> list[tuple[int, bytes]]:
         """Index and command of all that was ever applied."""
         return self.history.items
+
+    def sizes_on_disk(self) -> Iterator[Size]:
+        """Files. Only when nothing is on its way to be removed."""
+        names = list(self.disk.files)
+        segments = sum(map(is_segment, names))
+        yield Size("journal files", segments, self.journal.segments)
+        yield Size("snapshots", sum(map(is_snapshot, names)), 1)
 
     def holds(self, index: int, term: int) -> bool:
         """Is this committed entry on the disk, in the log or in a snapshot?"""

@@ -913,3 +913,20 @@ def test_our_own_name_elsewhere_is_reported() -> None:
     bench = Bench()
     bench.hear(B, an_alive(B, name="me"))
     assert bench.notified() == ["name.duplicate"]
+
+
+def test_who_is_gone_is_not_remembered_as_one_that_only_streams_reach() -> None:
+    bench = Bench(A, B)
+    for _ in range(4):
+        ping = next_ping(bench)
+        bench.wait(0.55)
+        bench.give(StreamProbeSucceeded(ping.sequence))
+    kept = {what: size for what, size, _ in bench.swim.sizes()}
+    assert kept["members heard by stream only"] == 2
+    bench.hear(A, Left(A, 0, A))
+    for _ in range(2):
+        ping = next_ping(bench)
+        bench.wait(0.55)
+        bench.give(StreamProbeSucceeded(ping.sequence))
+    kept = {what: size for what, size, _ in bench.swim.sizes()}
+    assert kept["members heard by stream only"] == 1
