@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from muster.sim.experiments.experiment import Experiment
 
-NAMES: Final = ("lifeguard", "starved", "rapid")
+NAMES: Final = ("lifeguard", "starved", "rapid", "failover")
 """Each is the module of that name, loaded when it is asked for."""
 
 

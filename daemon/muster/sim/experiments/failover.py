@@ -10,6 +10,10 @@ Many clients write seldom: one that waits for an answer that never comes asks no
 a few would all be waiting when the cluster already serves again, and the measure would be theirs.
 Without any fault the longest gap is some 0.15 s, by chance; "a follower is killed" shows that.
 
+A leadership counts that a colliding candidate ends at once, so no write may come out of it for
+another election: then the two measures are far apart. Under loss, failover is when the leader was
+first deposed, not how long that took.
+
 A leader that is split from all others is one that is isolated; so "split" is not repeated here.
 """
 
@@ -39,8 +43,13 @@ from muster.sim.faults import (
 from muster.sim.history import HistoryRecorder
 from muster.sim.simulation import Moment, Plan, Report, Simulation, Timed
 from muster.sim.workload import Workload
+from muster_protocol.errors import LocalError, UsageError
 
 MEMBERS: Final = (3,)
+SIZE_MIN: Final = 3
+SIZE_MAX: Final = 9
+"""More voters than that nobody has; and each write is on all disks."""
+
 SEEDS: Final = 20
 
 BEGINS_S: Final = 3.0
@@ -119,7 +128,7 @@ Measured = Sequence[tuple[Setup, Outcome]]
 
 
 def measure(setup: Setup) -> Outcome:
-    """Run it. Errors: RuntimeError if anything that is checked does not hold: then the figures are
+    """Run it. Errors: LocalError if anything that is checked does not hold: then the figures are
     those of a broken cluster."""
     fault = FAULTS[setup.fault](LASTS_S)
     plan = Plan(
@@ -133,7 +142,7 @@ def measure(setup: Setup) -> Outcome:
     simulation = Simulation(plan)
     report = simulation.run()
     if report.verdict != "ok":
-        raise RuntimeError(f"{setup}: {report.verdict}: {report.checker}: {report.what}")
+        raise LocalError(f"{setup}: {report.verdict}: {report.checker}: {report.what}")
     began_s = _began_s(report, setup)
     return Outcome(
         failover_s=_failover_s(report.timeline, began_s),
@@ -157,18 +166,22 @@ def _failover_s(timeline: Sequence[Moment], began_s: float) -> float | None:
 
 
 def _unavailable_s(history: HistoryRecorder, began_s: float, ended_s: float) -> float:
-    """Errors: RuntimeError if nothing was written after the fault: then the last gap has no end."""
+    """Errors: LocalError if nothing was written after the fault: then the last gap has no end."""
     written = sorted(op.ret for op in history.operations() if op.output is not None)
     gaps = [(a, b) for a, b in pairwise(written) if b > began_s and a < ended_s]
     if not gaps or gaps[-1][1] < ended_s:
-        raise RuntimeError(f"no write ended well after {ended_s:.3f} s")
+        raise LocalError(f"no write ended well after {ended_s:.3f} s")
     return round(max(b - a for a, b in gaps), 3)
 
 
 def _setups(options: Options) -> list[Setup]:
+    """Errors: UsageError for a cluster that cannot lose one, or is larger than any."""
+    sizes = options.members or MEMBERS
+    if not all(SIZE_MIN <= members <= SIZE_MAX for members in sizes):
+        raise UsageError(f"--members: of failover, {SIZE_MIN} to {SIZE_MAX} whole nodes")
     return [
         Setup(fault=fault, members=members, seed=seed)
-        for members in options.members or MEMBERS
+        for members in sizes
         for fault in FAULTS
         for seed in range(1, (options.seeds or SEEDS) + 1)
     ]

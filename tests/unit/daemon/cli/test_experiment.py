@@ -18,6 +18,7 @@ def test_without_a_name_all_are_listed() -> None:
         "lifeguard",
         "starved",
         "rapid",
+        "failover",
     ]
 
 
@@ -47,6 +48,7 @@ def test_json_is_the_same_each_time() -> None:
         (["rapid", "--members", "1"], "sizes go from 2 to 1000"),
         (["rapid", "--members", "x"], "not a whole number"),
         (["lifeguard", "--members", "2"], "too few"),
+        (["failover", "--members", "2"], "3 to 9 whole nodes"),
         (["rapid", "--plot", "it.pdf"], "must end with .svg or .png"),
     ],
 )
