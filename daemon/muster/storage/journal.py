@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from muster.storage.files import AppendFile, Files
+from muster.storage.files import AppendFile, Files, write_atomically
 from muster.storage.records import encode_record, scan_records
 from muster.storage.superblock import Superblock
 from muster_protocol.errors import RemoteError, StorageCorrupt, StorageError
@@ -487,7 +487,7 @@ def open_journal(
         )
     if manifest is not None and manifest.configuration.index > recovered.configuration.index:
         recovered.configuration = manifest.configuration
-    _sync(files, segments[-1].name)
+    _write_again(files, segments[-1].name)
     is_aligned = _align(recovered, manifest, files)
     journal = Journal(
         files=files,
@@ -501,15 +501,12 @@ def open_journal(
     return journal, torn
 
 
-def _sync(files: Files, name: str) -> None:
+def _write_again(files: Files, name: str) -> None:
     """What was read may be in the page cache only: the process that wrote it may have died before
-    its sync. It counts as durable from here on, so it has to be."""
-    handle = files.append(name)
-    try:
-        handle.sync()
-    finally:
-        handle.close()
-    files.sync_directory()
+    its sync, or of it. It counts as durable from here on, so it has to be. A sync of this file may
+    not make it so: after one that failed the kernel takes the pages for written, and the next one
+    succeeds (fsyncgate). So the file is written anew; those before it had their syncs."""
+    write_atomically(files, name, files.read(name) or b"")
 
 
 def _replay(

@@ -28,7 +28,7 @@ from muster.sim.machines.voter import GENERATION, SimVoter, Watcher
 from muster.sim.machines.ways import Way, Ways
 from muster.sim.sizes import sizes_of_core
 from muster_protocol.effects import DeadlineReached, Effect, Notify
-from muster_protocol.errors import StorageError
+from muster_protocol.errors import StorageCorrupt, StorageError
 from muster_protocol.raftguard.events import (
     Claim,
     FetchSnapshot,
@@ -82,7 +82,9 @@ class RaftVoters(EventHeap):
         self._plan = snapshots or SnapshotPlan()
         self.snapshots = Snapshots(self, self._plan)
         self.on_power_failed: Callable[[NodeId], None] = lambda _: None
-        """Told of voters whose disk lost its power at work (`SimDisk.power_off_in`)."""
+        """Told of voters whose disk lost its power at work (`SimDisk.power_off_in`), or failed
+        (`fail_sync`)."""
+        self._failing: dict[NodeId, None] = {}
         self.configuration = Configuration(tuple(Voter(i, GENERATION) for i in self.ids))
         self.nodes: dict[NodeId, SimVoter] = {}
         self.acknowledged: dict[bytes, int] = {}
@@ -130,21 +132,37 @@ class RaftVoters(EventHeap):
             return
         try:
             self._boot(node_id)
-        except StorageError:
+        except StorageCorrupt:
+            raise
+        except StorageError as error:
             if disk.generation == generation:
-                raise
+                self._fails(node_id, error)
             self.on_power_failed(node_id)
 
     def off_loop(self, node: SimVoter, work: Callable[[], R]) -> R | None:
-        """Disk work of a voter; None if the power fails during it, which ends the voter."""
+        """Disk work of a voter; None if the power or the disk fails during it, which ends the
+        voter."""
         try:
             return work()
-        except StorageError:
+        except StorageError as error:
             if node.files.is_mounted:
-                raise
+                self._fails(node.id, error)
             self.crash(node.id, lose_unsynced=False)  # the disk has lost it already
             self.on_power_failed(node.id)
             return None
+
+    def fail_sync(self, node_id: NodeId) -> None:
+        """The next sync of its disk fails, and what it was to save is lost with the next loss of
+        power, whatever a later sync says."""
+        if node_id not in self._failing:
+            self._failing[node_id] = None
+            self._disks[node_id].fail("sync")
+
+    def _fails(self, node_id: NodeId, error: StorageError) -> None:
+        """Its disk refused something. Errors: that, if it was not to."""
+        if node_id not in self._failing:
+            raise error
+        del self._failing[node_id]
 
     def isolate(self, node_id: NodeId, *, one_way: bool = False) -> None:
         """Cut a node off; one way: it is heard, and hears nothing."""

@@ -50,6 +50,10 @@ FAULT_KINDS: Final = (
 )
 
 
+FAILING_DISKS: Final = 0.25
+"""Share of the runs in which syncs fail, and the power too: what a failed sync lost shows then."""
+
+
 @dataclass(frozen=True)
 class RaftOptions:
     """What was drawn. Times in seconds."""
@@ -84,6 +88,8 @@ def draw(seed: int, *, for_s: float = 15.0) -> RaftOptions:
         return _split_votes(rng, seed, for_s)
     if focus < SPLIT_VOTES + OLD_ANSWERS:
         return _old_answers(rng, seed, for_s)
+    if random.Random(f"{seed}/disks").random() < FAILING_DISKS:
+        kinds = (*kinds, "fail-sync", "lose-unsynced")
     return RaftOptions(
         seed=seed,
         voters=rng.choice(SIZES),
@@ -184,6 +190,7 @@ class RaftRun:
             "transfer": self._transfer,
             "comeback": self._comeback,
             "power-off-at-work": self._power_off_at_work,
+            "fail-sync": self.voters.fail_sync,
         }
         self.voters.on_power_failed = self._power_failed
 

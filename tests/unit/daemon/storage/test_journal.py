@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import muster.storage.journal as journal_module
+from muster.sim.disk import SimDisk
 from muster.storage.files import DiskFiles
 from muster.storage.journal import Journal, create_journal, open_journal, segment_name
 from muster.storage.superblock import Superblock, read_superblock, write_superblock
@@ -321,6 +323,23 @@ async def test_a_failed_sync_is_final(files: DiskFiles) -> None:
     with pytest.raises(StorageError):
         await journal.commit(INLINE)
     journal.close()
+
+
+async def test_what_a_failed_sync_left_in_the_cache_is_durable_after_the_next_start() -> None:
+    """The kernel takes it for written, so a sync alone would say so too, and lose it with the
+    power."""
+    disk = SimDisk(random.Random(1))
+    journal = create_journal(disk.mount(), BLOCK, CONFIGURATION, FIRST)
+    await journal.commit(INLINE)
+    journal.add(b"lost?", 2, 1)
+    disk.fail("sync")
+    with pytest.raises(StorageError):
+        await journal.commit(INLINE)
+    disk.unmount()
+    again = open_journal(disk.mount(), BLOCK, None)[0]
+    assert again.durable_index == 2
+    disk.power_off()
+    assert open_journal(disk.mount(), BLOCK, None)[0].last_index == 2
 
 
 async def test_closed_slices_bound_what_one_tick_applies(files: DiskFiles) -> None:
