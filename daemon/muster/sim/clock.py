@@ -100,6 +100,12 @@ class SimClock:
         """Set the wall clock forward or back, as an operator or NTP does."""
         self._wall_offset_s += seconds
 
+    def drift_wall(self, ppm: float) -> None:
+        """From now on the wall clock gains `ppm` microseconds in a second. It does not jump."""
+        drift = ppm * 1e-6
+        self._wall_offset_s += self.now() * (self._drift - drift)
+        self._drift = drift
+
     def suspend(self, seconds: float) -> None:
         """The host slept: boot time is ahead of monotonic time by so much more."""
         self._suspended_s += seconds

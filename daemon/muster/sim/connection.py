@@ -49,7 +49,7 @@ class End:
     """One end. `arrivals`: (when, bytes) that can be read here; b"" is the end of the stream."""
 
     __slots__ = ("_last_arrival", "_stalled", "_ways", "arrivals", "breaks_at", "held", "host",
-                 "is_closed", "peer", "serial", "stall", "unread_bytes")  # fmt: skip
+                 "is_closed", "not_before", "peer", "serial", "stall", "unread_bytes")  # fmt: skip
 
     def __init__(self, ways: Ways, host: str, serial: int, stalled: dict[int, End]) -> None:
         """`stalled` is where an end stands for as long as it is; by `serial`, which is its own."""
@@ -68,6 +68,8 @@ class End:
         self._last_arrival = 0.0
         self.breaks_at = math.inf
         """From when on this end is reset, or has given up."""
+        self.not_before = 0.0
+        """When what is sent from here arrives at the earliest. May be changed at any time."""
 
     @property
     def is_over(self) -> bool:
@@ -178,8 +180,7 @@ class End:
             if not ways.is_open(peer.host, self.host):
                 self.begin_stall(at)
         arrives = ways.piece(self.host, peer.host, len(data), now=at)
-        if arrives < self._last_arrival:
-            arrives = self._last_arrival
+        arrives = max(arrives, self._last_arrival, self.not_before)
         self._last_arrival = arrives
         if not peer.is_gone(arrives):
             peer.arrivals.append((arrives, data))

@@ -107,6 +107,10 @@ class SimDisk:
         """
         self._failures.setdefault((action, name or _ANY), []).extend([error] * times)
 
+    def stop_failing(self) -> None:
+        """What `fail` announced and did not happen yet does not happen."""
+        self._failures.clear()
+
     def hang(self) -> None:
         """From now on no work on it ends. Errors are not told either; the process waits."""
         self.is_hung = True
@@ -151,16 +155,22 @@ class SimDisk:
         one finds it gone, and so does the process. None: it does not."""
         self._operations_left = operations
 
+    def size_of(self, name: str) -> int:
+        """Bytes of a file as a process sees it; 0 where there is none."""
+        return len(self.files[name].data) if name in self.files else 0
+
     def flip_bit(self, name: str, bit: int) -> None:
         """Rot: one bit of a file changes on the disk."""
         self.files[name].data[bit // 8] ^= 1 << (bit % 8)
 
-    def rot(self, rng: Rng) -> tuple[str, int] | None:
-        """Flip one bit in a sector of what is durable, all sectors alike likely. Returns the file
-        and the bit; None on a disk that holds nothing."""
+    def rot(
+        self, rng: Rng, *, of: Callable[[str], bool] = lambda _: True
+    ) -> tuple[str, int] | None:
+        """Flip one bit in a sector of what is durable in files of these names, all sectors alike
+        likely. Returns the file and the bit; None on a disk that holds nothing of the kind."""
         sectors = [
             (name, start)
-            for name in sorted(self._durable)
+            for name in sorted(filter(of, self._durable))
             for start in range(0, self._durable[name].durable_bytes, SECTOR_BYTES)
         ]
         if not sectors:

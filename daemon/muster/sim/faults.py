@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 import trio
 
-from muster.sim.cluster import Life, SimCluster, SimNode
+from muster.sim.checkers.violated import Violated
+from muster.sim.cluster import POLL_S, Life, SimCluster, SimNode
 from muster.sim.disk import CAPACITY_BYTES
 from muster.sim.network import Link
+from muster.storage.journal import is_segment
+from muster.storage.snapshots import is_snapshot
 from muster_protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ Undo = Callable[[], Awaitable[None]]
 
 SLOW_READ_S: Final = (0.5, 2.5)
 """As in kinship's replication of the Lifeguard paper."""
+
+REFUSAL_S: Final = 10.0
+"""Within which a start reads the disk, unless that hangs: then nothing is served either."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", forbid_unknown_fields=True):
@@ -136,6 +142,33 @@ class StepClock(NodeFault, frozen=True, kw_only=True, tag="step-clock"):
     by_s: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] = 3_600.0
 
 
+class DiskError(NodeFault, frozen=True, kw_only=True, tag="disk-error"):
+    """One read, write or sync of the journal fails (EIO), once; a failed sync loses for good what
+    it was to save. Journals are read at starts only, so for a read the node is killed and started.
+    A node that this ends is started again at the end."""
+
+    action: Literal["read", "write", "sync"] = "sync"
+
+
+class BitRot(NodeFault, frozen=True, kw_only=True, tag="bit-rot"):
+    """A voter is killed, and one bit of its journal or snapshot is another one when it is started
+    again: it must refuse. Then it gets its file back, and is started at the end."""
+
+
+class DriftClock(NodeFault, frozen=True, kw_only=True, tag="drift-clock"):
+    """The wall clock gains so many microseconds in a second; what it has gained stays."""
+
+    by_ppm: Annotated[float, msgspec.Meta(ge=-1e5, le=1e5)] = 500.0
+
+
+class OldStreams(PairFault, frozen=True, kw_only=True, tag="old-streams"):
+    """What is sent over the streams between two nodes arrives at the end. After `broken_after_s`
+    whoever dialled them takes them for broken and dials new ones, which are well: so the old ones
+    deliver behind the new ones."""
+
+    broken_after_s: Seconds = 0.5
+
+
 AnyFault = (
     Crash
     | PowerOff
@@ -153,6 +186,10 @@ AnyFault = (
     | Clog
     | ResetStreams
     | StepClock
+    | DiskError
+    | BitRot
+    | DriftClock
+    | OldStreams
 )
 
 
@@ -195,6 +232,10 @@ class Injector:
             Clog: self._clog,
             ResetStreams: self._reset_streams,
             StepClock: self._step_clock,
+            DiskError: self._disk_error,
+            BitRot: self._bit_rot,
+            DriftClock: self._drift_clock,
+            OldStreams: self._old_streams,
         }
 
     async def begin(self, fault: Fault) -> tuple[Undo, str]:
@@ -222,6 +263,8 @@ class Injector:
             self._make_room(sim)
             sim.host.durations_s.pop("fsync", None)
             sim.host.disk.unhang()
+            sim.host.disk.stop_failing()
+            sim.host.clock.drift_wall(0.0)
             self._fabric.reads_late(sim.host.ip, 0.0, 0.0)
             await self._start_again(sim)
 
@@ -334,6 +377,17 @@ class Injector:
         self._fabric.reset_streams(a.host.ip, b.host.ip)
         return _nothing
 
+    async def _old_streams(self, fault: OldStreams, a: SimNode, b: SimNode) -> Undo:
+        held = self._fabric.hold_streams(a.host.ip, b.host.ip, fault.for_s)
+
+        async def break_off() -> None:
+            await trio.sleep(min(fault.broken_after_s, fault.for_s / 2.0))
+            for stream in held:
+                stream.break_off()
+
+        self._nursery.start_soon(break_off)
+        return _nothing
+
     async def _slow_reader(self, fault: SlowReader, sim: SimNode) -> Undo:
         del fault
         self._fabric.reads_late(sim.host.ip, *SLOW_READ_S)
@@ -387,6 +441,59 @@ class Injector:
 
     def _make_room(self, sim: SimNode) -> None:
         sim.host.disk.capacity_bytes = CAPACITY_BYTES
+
+    async def _disk_error(self, fault: DiskError, sim: SimNode) -> Undo:
+        disk = sim.host.disk
+        segments = [name for name in disk.files if is_segment(name)]
+        if fault.action == "read":
+            await self._cluster.crash(sim)
+        disk.fail(fault.action, name=max(segments, default=None))
+        if fault.action == "read":
+            await self._cluster.start(sim)
+
+        async def undo() -> None:
+            disk.stop_failing()
+            await self._start_again(sim)
+
+        return undo
+
+    async def _bit_rot(self, fault: BitRot, sim: SimNode) -> Undo:
+        """Errors: Violated if the node takes its seat."""
+        del fault
+        if _role(sim) is None:  # what a torn write left may rot: it counts for nothing
+            return _nothing
+        await self._cluster.crash(sim)
+        disk = sim.host.disk
+        hit = disk.rot(self._rng, of=lambda name: is_segment(name) or is_snapshot(name))
+        assert hit is not None, "a voter has a journal"
+        name, bit = hit
+        try:
+            await self._start_rotten(sim, f"bit {bit} of {name}")
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._cluster.crash(sim)  # whatever it had read is not right any more
+            is_there = bit // 8 < disk.size_of(name)
+            if is_there:
+                disk.flip_bit(name, bit)
+        if not is_there:
+            raise Violated("bit rot", f"{sim.name} cut off of {name} what was acknowledged")
+        return lambda: self._start_again(sim)
+
+    async def _start_rotten(self, sim: SimNode, what: str) -> None:
+        with trio.move_on_after(REFUSAL_S):
+            await self._cluster.start(sim)
+            while sim.is_up:
+                if _role(sim) is not None:
+                    raise Violated("bit rot", f"{sim.name} votes, and {what} is wrong")
+                await trio.sleep(POLL_S)
+
+    async def _drift_clock(self, fault: DriftClock, sim: SimNode) -> Undo:
+        sim.host.clock.drift_wall(fault.by_ppm)
+
+        async def undo() -> None:
+            sim.host.clock.drift_wall(0.0)
+
+        return undo
 
     async def _step_clock(self, fault: StepClock, sim: SimNode) -> Undo:
         sim.host.clock.step_wall(fault.by_s)

@@ -126,6 +126,20 @@ class SimFabric:
             if {stream.end.host, stream.end.peer.host} == {one, other}:
                 stream.reset()
 
+    def hold_streams(self, one: str, other: str, for_s: float) -> tuple[SimStream, ...]:
+        """What is sent within `for_s` over the streams that lie between two hosts now arrives after
+        that, both ways; streams dialled later are free. Returns the diallers' ends."""
+        self._settle()
+        until = self.time.now() + for_s
+        held = [
+            stream
+            for stream in self._streams.values()
+            if {stream.end.host, stream.end.peer.host} == {one, other}
+        ]
+        for stream in held:
+            stream.end.not_before = stream.end.peer.not_before = until
+        return tuple(held)
+
     def reads_late(self, ip: str, min_s: float, max_s: float) -> None:
         """Each packet to this host becomes readable so much later than it arrives, while its timers
         are on time: a slow event loop, as Lifeguard describes it. 0, 0 ends it."""

@@ -152,6 +152,12 @@ class SimStream:
         self.end.peer.reset(now)
         self.look_again()
 
+    def break_off(self) -> None:
+        """This side takes it for broken, and the other one is not told: what was sent over it still
+        arrives there."""
+        self.end.reset(self._settle())
+        self.look_again()
+
     def _leave(self) -> None:
         self._is_closed = True
         self._host.streams.pop(self.end.serial, None)

@@ -288,6 +288,26 @@ def test_rot_hits_every_sector_of_what_is_durable_and_nothing_else(disk: SimDisk
     assert files.read("unknown") == b"\0"
 
 
+def test_rot_keeps_to_the_files_that_are_meant(disk: SimDisk) -> None:
+    files = disk.mount()
+    for name in ("journal", "notes"):
+        put(files, name, bytes(SECTOR_BYTES))
+    files.sync_directory()
+    rng = SeededEntropy("rot").stream("rot")
+    hits = [disk.rot(rng, of=lambda name: name == "journal") for _ in range(20)]
+    assert {hit[0] for hit in hits if hit is not None} == {"journal"}
+    assert disk.rot(rng, of=lambda _: False) is None
+
+
+def test_failures_that_are_called_off_do_not_happen(disk: SimDisk) -> None:
+    files = disk.mount()
+    disk.fail("sync", times=2)
+    disk.fail("write", name="a")
+    disk.stop_failing()
+    put(files, "a", b"1")
+    assert files.read("a") == b"1"
+
+
 def test_rot_changes_exactly_one_bit_and_survives_the_power(disk: SimDisk) -> None:
     files = disk.mount()
     put(files, "a", bytes(1000))

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 
-from muster.sim.cluster import Life, SimCluster
+from muster.sim.checkers.violated import Violated
+from muster.sim.cluster import Life, SimCluster, SimNode
 from muster.sim.deterministic import run_seeded
-from muster.sim.disk import CAPACITY_BYTES
+from muster.sim.disk import CAPACITY_BYTES, SimDisk
 from muster.sim.faults import (
     AnyFault,
+    BitRot,
     Clog,
     Crash,
     Cut,
+    DiskError,
+    DriftClock,
     Flap,
     FullDisk,
     HungDisk,
     Injector,
     Isolate,
     Lossy,
+    OldStreams,
     Pause,
     PowerOff,
     ResetStreams,
@@ -31,7 +37,11 @@ from muster.sim.faults import (
     StepClock,
     Stop,
 )
-from muster_protocol.errors import UsageError
+from muster.sim.network import PORT_FIRST
+from muster.storage.records import Scan, scan_records
+from muster_protocol.consistency.commands import Command, Put
+from muster_protocol.errors import OutcomeUnknown, Refused, StorageCorrupt, UsageError
+from muster_protocol.types import Address
 
 Scene = Callable[[SimCluster, Injector], Awaitable[None]]
 
@@ -153,6 +163,9 @@ def test_disks_and_networks_are_as_before_after_the_heal() -> None:
             Clog(a="n1", b="n2"),
             ResetStreams(a="n1", b="n2"),
             StepClock(node="n1"),
+            DriftClock(node="n2", by_ppm=1e5),
+            DiskError(node="n2"),
+            OldStreams(a="n1", b="n3"),
             Isolate(node="n2"),
             Crash(node="n3"),
             Flap(node="n2"),
@@ -168,6 +181,10 @@ def test_disks_and_networks_are_as_before_after_the_heal() -> None:
         assert "fsync" not in first.host.world.offload.durations_s
         assert not first.host.disk.is_hung
         assert first.host.disk.capacity_bytes == CAPACITY_BYTES
+        wall, now = cluster.nodes[1].host.clock.wall(), trio.current_time()
+        await trio.sleep(100.0)
+        gained_s = cluster.nodes[1].host.clock.wall() - wall - (trio.current_time() - now)
+        assert abs(gained_s) < 1e-3
         assert all(sim.life is Life.RUNNING for sim in cluster.nodes)
 
     play(scene)
@@ -195,5 +212,177 @@ def test_a_node_without_room_ends_by_itself_and_says_why() -> None:
         assert "No space left" in leader.ended_why
         await undo()
         assert leader.life is Life.RUNNING
+
+    play(scene)
+
+
+@pytest.mark.parametrize("action", ["write", "sync"])
+def test_a_node_whose_disk_fails_once_ends_with_one_reason_and_comes_back(action: str) -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        leader = cluster.leader()
+        assert leader is not None
+        undo, _ = await injector.begin(DiskError(node=leader.name, action=action))
+        leader.agents.consistency.voter.transfer_leadership()  # a new term has to be written down
+        await cluster.until(lambda: leader.life is Life.ENDED, 120.0)
+        reason = f"cannot {action} /sim/{leader.host.ip}/journal-00000001.seg: Input/output error"
+        assert leader.ended_why == reason
+        await undo()
+        assert leader.life is Life.RUNNING
+
+    play(scene)
+
+
+def test_a_node_that_cannot_read_its_journal_does_not_start() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        undo, _ = await injector.begin(DiskError(node="n2", action="read"))
+        await cluster.until(lambda: cluster.nodes[1].life is Life.ENDED)
+        assert "cannot read /sim/127.0.0.2/journal-00000001.seg" in cluster.nodes[1].ended_why
+        await undo()
+        await cluster.until(cluster.leader)
+
+    play(scene)
+
+
+def test_what_a_failed_sync_was_to_save_survives_the_loss_of_power_after_a_restart() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        leader = cluster.leader()
+        assert leader is not None
+        undo, _ = await injector.begin(DiskError(node=leader.name))
+        leader.agents.consistency.voter.transfer_leadership()
+        await cluster.until(lambda: leader.life is Life.ENDED)
+        await undo()
+        await cluster.until(cluster.leader)
+        await cluster.power_off()
+        await cluster.start()
+        await cluster.until(cluster.leader)
+
+    play(scene)
+
+
+def test_a_node_refuses_to_start_on_a_bit_that_rots_and_comes_back_with_its_file() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        sim, reasons = cluster.nodes[1], []
+        watched = cluster.crash
+
+        async def crash(node: SimNode) -> None:
+            reasons.append(node.ended_why)
+            await watched(node)
+
+        cluster.crash = crash  # type: ignore[method-assign]
+        undo, whom = await injector.begin(BitRot(node="n2"))
+        assert whom == "n2"
+        assert "journal-00000001.seg: the record at byte" in reasons[-1]
+        assert sim.life is Life.DOWN
+        await undo()
+        assert sim.life is Life.RUNNING
+        await cluster.until(cluster.leader)
+
+    play(scene)
+
+
+def test_a_voter_that_serves_a_rotten_journal_is_a_violation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        monkeypatch.setattr(SimDisk, "rot", lambda *_, **__: ("superblock", 0))
+        monkeypatch.setattr(SimDisk, "flip_bit", lambda *_: None)
+        with pytest.raises(Violated, match="n2 votes, and bit 0 of superblock is wrong"):
+            await injector.begin(BitRot(node="n2"))
+
+    play(scene)
+
+
+async def rot_often(cluster: SimCluster, injector: Injector) -> None:
+    """Most hits are so early in the journal that nothing of it makes sense without them."""
+    for _ in range(20):
+        undo, _ = await injector.begin(BitRot(node="n2"))
+        await undo()
+        await cluster.until(cluster.leader)
+
+
+def test_a_voter_that_cuts_off_what_rotted_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes_damage_for_torn(data: bytes, *, path: str, is_newest: bool) -> Scan:
+        try:
+            return scan_records(data, path=path, is_newest=is_newest)
+        except StorageCorrupt as damage:
+            offset = int(str(damage).partition("at byte ")[2].split()[0])
+            return Scan(scan_records(data[:offset], path=path, is_newest=True).records, offset, 1)
+
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        monkeypatch.setattr("muster.storage.journal.scan_records", takes_damage_for_torn)
+        with pytest.raises(Violated, match="bit rot"):
+            await rot_often(cluster, injector)
+
+    play(scene)
+
+
+def test_a_start_into_bit_rot_that_is_called_off_leaves_a_whole_disk() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        sim = cluster.nodes[1]
+        sim.host.disk.hang()
+        with trio.move_on_after(1.0) as scope:
+            await injector.begin(BitRot(node="n2"))
+        assert scope.cancelled_caught
+        await injector.heal_all()
+        await cluster.until(cluster.leader)
+        assert sim.life is Life.RUNNING
+
+    play(scene)
+
+
+def test_a_clock_that_drifts_gains_steadily_and_keeps_what_it_gained() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        right, wrong = (sim.host.clock for sim in cluster.nodes[:2])
+        undo, _ = await injector.begin(DriftClock(node="n2", by_ppm=-1_000.0))
+        assert wrong.wall() == pytest.approx(right.wall(), abs=1e-6)
+        await trio.sleep(100.0)
+        assert wrong.wall() - right.wall() == pytest.approx(-0.1, abs=1e-5)
+        await undo()
+        await trio.sleep(100.0)
+        assert wrong.wall() - right.wall() == pytest.approx(-0.1, abs=1e-5)
+
+    play(scene)
+
+
+async def write(cluster: SimCluster, sim: SimNode, number: int) -> None:
+    """Ask a node to write something, whatever becomes of it."""
+    now = trio.current_time()
+    command = Command("5e" * 16, number, sim.agents.consistency.revision(), now, Put("k", b"v"))
+    with contextlib.suppress(OutcomeUnknown, Refused):
+        await cluster.ask(
+            sim,
+            lambda: sim.agents.consistency.submit(command, is_first=True, deadline=now + 0.3),
+        )
+
+
+def test_old_streams_deliver_behind_the_new_ones() -> None:
+    """A follower's forwarded requests: those that it sent before it dialled again come last."""
+
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        leader = cluster.leader()
+        assert leader is not None
+        follower = next(sim for sim in cluster.nodes if sim is not leader)
+        arrivals: list[tuple[float, int]] = []  # when, and from which port
+
+        def delivered(kind: str, source: Address, target: Address, data: bytes) -> None:
+            hosts = (source.host, target.host)
+            is_dialled = source.port >= PORT_FIRST
+            if kind == "stream" and is_dialled and hosts == (follower.host.ip, leader.host.ip):
+                arrivals.append((trio.current_time() - began, source.port))
+
+        await write(cluster, follower, 1)
+        assert leader.host.world is not None
+        streams = leader.host.world.network.streams.values()
+        old = [s.remote.port for s in streams if s.remote.host == follower.host.ip]
+        cluster.fabric.on_delivery, began = delivered, trio.current_time()
+        await injector.begin(OldStreams(a=leader.name, b=follower.name, for_s=2.0))
+        for number in range(2, 20):
+            await write(cluster, follower, number)
+            await trio.sleep(0.1)
+        await trio.sleep(1.0)
+        first_new = min(at for at, port in arrivals if port not in old)
+        late = [at for at, port in arrivals if port in old and at > 0.1]
+        assert first_new < 2.0 <= min(late)
+        await cluster.until(cluster.leader)
 
     play(scene)

@@ -227,6 +227,36 @@ async def test_reset_loses_what_is_under_way(line: Line, autojump_clock: MockClo
         await line.acceptor.receive_some(1)
 
 
+async def test_held_stream_delivers_behind_one_that_was_dialled_later(
+    line: Line, autojump_clock: MockClock
+) -> None:
+    start = trio.current_time()
+    (old,) = line.fabric.hold_streams(B, A, 5.0)
+    assert old is line.dialler
+    await line.dialler.send_all(b"old")
+    line.dialler.break_off()
+    assert await breaks(line.dialler) == 0.0
+    new = await line.a.dial(LISTENS)
+    accepted = await line.listener.accept()
+    await new.send_all(b"new")
+    assert await accepted.receive_some(100) == b"new"
+    assert trio.current_time() - start < 0.1
+    assert await line.acceptor.receive_some(100) == b"old"
+    assert trio.current_time() - start == pytest.approx(5.0, abs=0.01)
+    assert line.fabric.hold_streams(A, C, 1.0) == ()
+
+
+async def test_answer_over_a_held_stream_meets_a_reset_after_the_hold(
+    line: Line, autojump_clock: MockClock
+) -> None:
+    line.fabric.hold_streams(A, B, 5.0)
+    await line.dialler.send_all(b"old")
+    line.dialler.break_off()
+    await line.acceptor.send_all(b"are you there?")
+    assert await line.acceptor.receive_some(100) == b"old"
+    assert await breaks(line.acceptor) < 0.1
+
+
 async def test_lost_power_leaves_the_peer_half_open_until_the_host_is_back(
     line: Line, autojump_clock: MockClock
 ) -> None:

@@ -28,6 +28,15 @@ async def test_wall_clock_is_off_drifts_and_steps(autojump_clock: MockClock) -> 
     assert wrong.now() == right.now()
 
 
+async def test_wall_clock_does_not_jump_when_its_drift_changes(autojump_clock: MockClock) -> None:
+    right, wrong = SimClock(), SimClock(drift_ppm=100.0)
+    await right.sleep(10_000.0)
+    wrong.drift_wall(-200.0)
+    assert wrong.wall() - right.wall() == pytest.approx(1.0)
+    await right.sleep(10_000.0)
+    assert wrong.wall() - right.wall() == pytest.approx(-1.0)
+
+
 async def test_suspend_shows_in_boot_time_only(autojump_clock: MockClock) -> None:
     clock = SimClock()
     before = clock.boot() - clock.now()
