@@ -15,14 +15,18 @@ from typing import Final
 from muster.entropy import SeededEntropy
 from muster.sim.faults import (
     AnyFault,
+    BitRot,
     Clog,
     Crash,
     Cut,
+    DiskError,
+    DriftClock,
     Flap,
     FullDisk,
     HungDisk,
     Isolate,
     Lossy,
+    OldStreams,
     Pause,
     PowerOff,
     ResetStreams,
@@ -101,15 +105,40 @@ DRAWS: Final[dict[str, Draw]] = {
     ),
 }
 
+LATER_DRAWS: Final[dict[str, Draw]] = {
+    "disk-error": lambda rng, n: DiskError(
+        node=_node(rng, n), action=rng.choice(("read", "write", "sync", "sync")), for_s=_for_s(rng)
+    ),
+    "bit-rot": lambda rng, n: BitRot(node=_node(rng, n), for_s=_for_s(rng)),
+    "drift-clock": lambda rng, n: DriftClock(
+        node=_node(rng, n), by_ppm=round(rng.uniform(-1e5, 1e5)), for_s=_for_s(rng)
+    ),
+    "old-streams": lambda rng, n: OldStreams(
+        a=_node(rng, n),
+        b=_node(rng, n),
+        broken_after_s=round(rng.uniform(0.05, 2.0), 3),
+        for_s=_for_s(rng),
+    ),
+}
+"""Kinds that came later. They are drawn from a stream of their own, so that the other draws of a
+seed are what they were."""
+
+LATER: Final = 0.3
+"""Share of runs that have some of these: the other seeds mean what they meant."""
+
 
 def draw(seed: str, *, nodes: int | None = None, for_s: float = 60.0) -> Plan:
     """The plan of this seed. `nodes` None: drawn too."""
     rng = SeededEntropy(seed).stream("swarm")
     size = rng.choice(SIZES) if nodes is None else nodes
     kinds = [kind for kind in DRAWS if rng.random() < 0.5] or [rng.choice(list(DRAWS))]
+    later, later_kinds = SeededEntropy(seed).stream("kinds that came later"), list[str]()
+    if later.random() < LATER:
+        later_kinds = [kind for kind in LATER_DRAWS if later.random() < 0.5]
+    more = _faults(later, LATER_DRAWS, later_kinds, size, for_s) if later_kinds else ()
     return Plan(
         seed=seed,
-        name="swarm: " + ", ".join(kinds),
+        name="swarm: " + ", ".join([*kinds, *later_kinds]),
         nodes=size,
         for_s=for_s,
         link=Link(
@@ -123,14 +152,20 @@ def draw(seed: str, *, nodes: int | None = None, for_s: float = 60.0) -> Plan:
             rate_per_s=round(rng.uniform(2.0, 20.0), 1),
             keys=rng.randint(1, 6),
         ),
-        faults=_faults(rng, kinds, size, for_s),
+        faults=_by_time(*_faults(rng, DRAWS, kinds, size, for_s), *more),
     )
 
 
-def _faults(rng: random.Random, kinds: list[str], nodes: int, for_s: float) -> tuple[Timed, ...]:
+def _by_time(*faults: Timed) -> tuple[Timed, ...]:
+    return tuple(sorted(faults, key=lambda timed: timed.at_s))
+
+
+def _faults(
+    rng: random.Random, draws: dict[str, Draw], kinds: list[str], nodes: int, for_s: float
+) -> tuple[Timed, ...]:
     gap_s, at_s = rng.uniform(*GAP_S), 0.0
     faults: list[Timed] = []
     while (at_s := at_s + rng.expovariate(1.0 / gap_s)) < for_s:
-        fault = DRAWS[rng.choice(kinds)](rng, nodes)
+        fault = draws[rng.choice(kinds)](rng, nodes)
         faults.append(Timed(at_s=round(at_s, 3), fault=fault))
     return tuple(faults)
