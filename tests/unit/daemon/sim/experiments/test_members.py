@@ -51,7 +51,7 @@ def test_who_has_not_noticed_at_the_end_is_said_to_have_missed_it() -> None:
 def test_starved_members_are_wrongly_failed_by_swim_as_kinship_found() -> None:
     """The baseline is no straw man and no saint; `muster experiment starved` is the whole grid."""
     setup = Setup(
-        variant="SWIM, alpha 4", members=20, sick=2, loss=0.05, for_s=60.0, dies_at_s=None
+        variant="SWIM, alpha 4", members=20, sick=3, loss=0.1, for_s=60.0, dies_at_s=None, seed=2
     )
     swim, lifeguard = setup, dataclasses.replace(setup, variant="Lifeguard, alpha 4")
     assert measure(swim).fp > 0
