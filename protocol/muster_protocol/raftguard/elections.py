@@ -67,6 +67,12 @@ class Elections:
         self._leader_heard = None
         self.deadline = now + self._timeout()
 
+    def vote_granted(self, now: float) -> None:
+        """To another candidate: give him a full time-out to win and to say so (Raft, section 5.2).
+        Our own attempt, which may be due within milliseconds, would depose him."""
+        self._round = None
+        self.deadline = now + self._timeout()
+
     @property
     def leader_heard_at(self) -> float | None:
         """When a leader last spoke; None if its stream closed since, or none ever did."""

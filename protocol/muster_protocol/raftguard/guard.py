@@ -546,9 +546,10 @@ class RaftGuard:
     # --- the engine's messages out ----------------------------------------------------------
 
     def _on_engine_sent(self, event: EngineSent, now: float) -> Effects:
-        del now
         if self.suspended or event.peer not in self._peers:
             return ()
+        if event.message["type"] == "response_vote":
+            self._elections.vote_granted(now)
         return self._engine_handlers[event.message["type"]](event.peer, event.message)
 
     def _send_append(self, peer: NodeId, message: Mapping[str, Any]) -> Effects:

@@ -299,6 +299,17 @@ def test_d05_a_vote_leaves_after_the_sync_that_makes_it_durable() -> None:
     )
 
 
+def test_who_has_voted_waits_for_his_candidate_before_trying_himself() -> None:
+    """His own attempt, due within milliseconds of a dead leader, would depose the new one."""
+    bench = a_follower()
+    bench.time_is_up()
+    bench.now += 0.9 * ELECTION_MIN_S
+    bench.sends(A, type="response_vote", term=TERM)
+    assert bench.guard.deadline is not None
+    assert bench.guard.deadline - bench.now >= ELECTION_MIN_S
+    assert bench.hears(B, PreVote(TERM, 1, granted=True)) == (), "the promise is of before"
+
+
 def test_d05_a_vote_request_leaves_after_the_sync_too() -> None:
     bench = Bench()
     bench.log.lsn = 7
