@@ -1,6 +1,6 @@
 """A simulated node's clock, on top of trio's virtual one.
 
-All nodes share the monotonic time of the run, so a machine's deadlines are exact; what differs per
+Monotonic clocks count the time of the run, each as fast as its quartz goes; what also differs per
 node is the wall clock (offset, drift, steps), the time that the host was suspended, and whether the
 process runs at all. A paused node (SIGSTOP, a long stall of its loop) has all its waits held until
 it goes on: a sleep does not return and a time-out does not fire. Time passes meanwhile, so on
@@ -25,11 +25,15 @@ WALL_START: Final = 1_767_225_600.0
 class SimClock:
     """A `Clock` that can be paused, and whose wall clock can be wrong."""
 
-    def __init__(self, *, wall_offset_s: float = 0.0, drift_ppm: float = 0.0) -> None:
-        """`drift_ppm`: how many microseconds the wall clock gains in a second."""
+    def __init__(
+        self, *, wall_offset_s: float = 0.0, drift_ppm: float = 0.0, rate_ppm: float = 0.0
+    ) -> None:
+        """`drift_ppm`: how many microseconds the wall clock gains in a second; `rate_ppm`: the
+        monotonic one, for its whole life, as deadlines are instants of it."""
         self._time = TrioClock()
         self._wall_offset_s = wall_offset_s
         self._drift = drift_ppm * 1e-6
+        self._rate = 1.0 + rate_ppm * 1e-6
         self._suspended_s = 0.0
         self._running = trio.Event()
         self._running.set()
@@ -40,7 +44,7 @@ class SimClock:
     # --- the seam --------------------------------------------------------------------------
 
     def now(self) -> float:
-        return self._time.now()
+        return self._time.now() * self._rate
 
     def wall(self) -> float:
         return WALL_START + self._wall_offset_s + self.now() * (1.0 + self._drift)
@@ -49,18 +53,18 @@ class SimClock:
         return self.now() + self._suspended_s
 
     async def sleep(self, seconds: float) -> None:
-        await self._time.sleep(seconds)
+        await self._time.sleep(seconds / self._rate)
         await self.wait_running()
 
     async def sleep_until(self, instant: float) -> None:
-        await self._time.sleep_until(instant)
+        await self._time.sleep_until(self._in_the_run(instant))
         await self.wait_running()
 
     def move_on_after(self, seconds: float) -> trio.CancelScope:
         return self.move_on_at(self.now() + seconds)
 
     def move_on_at(self, instant: float) -> trio.CancelScope:
-        scope = self._time.move_on_at(instant)
+        scope = self._time.move_on_at(self._in_the_run(instant))
         if self.is_paused:
             self._freeze(scope)
         serial = next(self._serial)
@@ -109,6 +113,13 @@ class SimClock:
     def suspend(self, seconds: float) -> None:
         """The host slept: boot time is ahead of monotonic time by so much more."""
         self._suspended_s += seconds
+
+    def _in_the_run(self, instant: float) -> float:
+        """When this clock shows `instant`; never so early, by rounding, that it does not yet."""
+        at = instant / self._rate
+        while math.isfinite(at) and at * self._rate < instant:
+            at = math.nextafter(at, math.inf)
+        return at
 
     def _freeze(self, scope: trio.CancelScope) -> None:
         self._frozen.append((scope, scope.deadline))

@@ -117,10 +117,12 @@ class SimCluster:
         settings: Mapping[str, Any] | None = None,
         config_file: str | None = None,
         link: Link | None = None,
+        clock_ppm: float = 0.0,
         log: Callable[[SimNode, str, Notify], None] | None = None,
         on_delivery: Callable[[str, Address, Address, bytes], None] | None = None,
     ) -> None:
-        """`settings`: configuration keys; `config_file`: a muster.toml below them; `log` takes a
+        """`clock_ppm`: how much monotonic clocks run fast or slow at most, each differently;
+        `settings`: configuration keys; `config_file`: a muster.toml below them; `log` takes a
         node, the name of its part, and what it says, beside what each node keeps; `on_delivery`:
         see `SimFabric`."""
         assert 0 < size <= SIZE_MAX
@@ -133,9 +135,13 @@ class SimCluster:
         self.fabric = SimFabric(
             SeededEntropy(seed).stream("network"), link=link, on_delivery=on_delivery
         )
-        self.nodes = [
-            SimNode(n, SimHost(self.fabric, f"127.0.0.{n}", seed=seed)) for n in range(1, size + 1)
+        chance = SeededEntropy(seed).stream("clock rates")
+        rates = [chance.uniform(-clock_ppm, clock_ppm) for _ in range(size)]
+        hosts = [
+            SimHost(self.fabric, f"127.0.0.{n}", seed=seed, rate_ppm=rate)
+            for n, rate in enumerate(rates, start=1)
         ]
+        self.nodes = [SimNode(number, host) for number, host in enumerate(hosts, start=1)]
 
     # --- lives --------------------------------------------------------------------------------
 

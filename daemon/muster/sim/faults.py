@@ -10,6 +10,7 @@ and every node running: from then on the cluster has to recover.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -19,7 +20,7 @@ import trio
 from muster.sim.checkers.violated import Violated
 from muster.sim.cluster import POLL_S, Life, SimCluster, SimNode
 from muster.sim.disk import CAPACITY_BYTES
-from muster.sim.network import Link
+from muster.sim.network import MTU_BYTES, Link
 from muster.storage.journal import is_segment
 from muster.storage.snapshots import is_snapshot
 from muster_protocol.errors import UsageError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Delay = Annotated[float, msgspec.Meta(ge=0, le=60)]
 Undo = Callable[[], Awaitable[None]]
 
 SLOW_READ_S: Final = (0.5, 2.5)
@@ -169,6 +171,22 @@ class OldStreams(PairFault, frozen=True, kw_only=True, tag="old-streams"):
     broken_after_s: Seconds = 0.5
 
 
+class BadLink(PairFault, frozen=True, kw_only=True, tag="bad-link"):
+    """The way from `a` to `b` is bad, and unless `one_way` the way back too. The other fields are
+    those of `network.Link`."""
+
+    one_way: bool = False
+    delay_s: Seconds = 0.01
+    jitter_s: Delay = 0.0
+    tail_s: Delay = 0.0
+    loss: Chance = 0.0
+    duplicate: Chance = 0.0
+    reorder: Chance = 0.0
+    reorder_s: Delay = 0.005
+    mtu_bytes: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = MTU_BYTES
+    bandwidth_bytes_s: Annotated[float, msgspec.Meta(ge=0, le=1e12)] = 0.0
+
+
 AnyFault = (
     Crash
     | PowerOff
@@ -190,6 +208,7 @@ AnyFault = (
     | BitRot
     | DriftClock
     | OldStreams
+    | BadLink
 )
 
 
@@ -236,6 +255,7 @@ class Injector:
             BitRot: self._bit_rot,
             DriftClock: self._drift_clock,
             OldStreams: self._old_streams,
+            BadLink: self._bad_link,
         }
 
     async def begin(self, fault: Fault) -> tuple[Undo, str]:
@@ -258,6 +278,7 @@ class Injector:
             scope.cancel()
         self._fabric.heal_all()
         self._fabric.link = self._link
+        self._fabric.reset_links()
         for sim in self._cluster.nodes:
             self._cluster.resume(sim)
             self._make_room(sim)
@@ -387,6 +408,18 @@ class Injector:
 
         self._nursery.start_soon(break_off)
         return _nothing
+
+    async def _bad_link(self, fault: BadLink, a: SimNode, b: SimNode) -> Undo:
+        link = Link(**{f.name: getattr(fault, f.name) for f in dataclasses.fields(Link)})
+        ways = [(a.host.ip, b.host.ip)] + [(b.host.ip, a.host.ip)] * (not fault.one_way)
+        for way in ways:
+            self._fabric.set_link(*way, link)
+
+        async def undo() -> None:
+            for way in ways:
+                self._fabric.reset_link(*way)
+
+        return undo
 
     async def _slow_reader(self, fault: SlowReader, sim: SimNode) -> Undo:
         del fault

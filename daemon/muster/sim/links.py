@@ -102,6 +102,12 @@ class Ways:
     def set_link(self, source: str, target: str, link: Link) -> None:
         self._links[source, target] = link
 
+    def reset_link(self, source: str, target: str) -> None:
+        self._links.pop((source, target), None)
+
+    def reset_links(self) -> None:
+        self._links.clear()
+
     def cut(self, source: str, target: str) -> None:
         self._cuts[source, target] = None
         self._look()

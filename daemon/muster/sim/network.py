@@ -95,6 +95,14 @@ class SimFabric:
         """One way between two hosts."""
         self.ways.set_link(source, target, link)
 
+    def reset_link(self, source: str, target: str) -> None:
+        """One way between two hosts behaves as those that have no link of their own."""
+        self.ways.reset_link(source, target)
+
+    def reset_links(self) -> None:
+        """All ways do."""
+        self.ways.reset_links()
+
     def cut(self, source: str, target: str, *, one_way: bool = False) -> None:
         """Nothing gets from `source` to `target`, nor back unless `one_way`. Silent: streams are
         not told, and what they are to carry waits for the heal."""

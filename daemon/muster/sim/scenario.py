@@ -4,6 +4,7 @@
     nodes = 3                  # n1, n2, n3
     for_s = 120                # how long faults may happen and clients ask
     recover_s = 30             # within which all must be well again afterwards
+    clock_ppm = 200            # monotonic clocks run fast or slow by up to so much
 
     [workload]                 # see `workload.Workload`
     rate_per_s = 20
@@ -49,6 +50,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     for_s: Annotated[float, msgspec.Meta(gt=0, le=86_400 * 30)] = 60.0
     recover_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
     workload: Workload = Workload()
+    clock_ppm: Annotated[float, msgspec.Meta(ge=0, le=10_000)] = 0.0
     link: dict[str, float | str] = {}
     fault: list[dict[str, Any]] = []
 
@@ -79,6 +81,7 @@ def load_plan(path: str, *, seed: str) -> Plan:
         for_s=scenario.for_s,
         recover_s=scenario.recover_s,
         link=link,
+        clock_ppm=scenario.clock_ppm,
         workload=scenario.workload,
         faults=tuple(sorted(faults, key=lambda timed: timed.at_s)),
     )

@@ -73,6 +73,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Within which the cluster must be whole again when the faults have ended."""
 
     link: Link = Link()
+    clock_ppm: Annotated[float, msgspec.Meta(ge=0, le=10_000)] = 0.0
+    """How much monotonic clocks run fast or slow at most, each differently."""
+
     workload: Workload = Workload()
     faults: tuple[Timed, ...] = ()
     config_file: str | None = None
@@ -167,6 +170,7 @@ class Simulation:
                 plan.nodes,
                 seed=plan.seed,
                 link=plan.link,
+                clock_ppm=plan.clock_ppm,
                 config_file=plan.config_file,
                 log=self._note,
                 on_delivery=self._delivered,

@@ -15,6 +15,7 @@ from typing import Final
 from muster.entropy import SeededEntropy
 from muster.sim.faults import (
     AnyFault,
+    BadLink,
     BitRot,
     Clog,
     Crash,
@@ -36,7 +37,7 @@ from muster.sim.faults import (
     StepClock,
     Stop,
 )
-from muster.sim.network import Link
+from muster.sim.network import MTU_BYTES, Link
 from muster.sim.simulation import Plan, Timed
 from muster.sim.workload import Workload
 
@@ -123,8 +124,29 @@ LATER_DRAWS: Final[dict[str, Draw]] = {
 """Kinds that came later. They are drawn from a stream of their own, so that the other draws of a
 seed are what they were."""
 
+CLOCKS_PPM: Final = (0.0, 100.0, 1_000.0)
+"""How much monotonic clocks differ: a quartz is some 50 ppm wrong, NTP slews by 500."""
+
 LATER: Final = 0.3
 """Share of runs that have some of these: the other seeds mean what they meant."""
+
+
+def _bad_link(rng: random.Random, nodes: int) -> BadLink:
+    return BadLink(
+        a=_node(rng, nodes),
+        b=_node(rng, nodes),
+        one_way=rng.random() < 0.5,
+        delay_s=round(rng.uniform(0.0005, 0.05), 4),
+        jitter_s=round(rng.uniform(0.0, 0.1), 4),
+        tail_s=rng.choice((0.0, 0.0, 0.01, 0.1)),
+        loss=rng.choice((0.0, 0.05, 0.3)),
+        duplicate=rng.choice((0.0, 0.1)),
+        reorder=rng.choice((0.0, 0.3)),
+        reorder_s=round(rng.uniform(0.001, 0.3), 4),
+        mtu_bytes=rng.choice((MTU_BYTES, 1_200, 500)),
+        bandwidth_bytes_s=rng.choice((0.0, 1e6, 2e4)),
+        for_s=_for_s(rng),
+    )
 
 
 def draw(seed: str, *, nodes: int | None = None, for_s: float = 60.0) -> Plan:
@@ -136,9 +158,15 @@ def draw(seed: str, *, nodes: int | None = None, for_s: float = 60.0) -> Plan:
     if later.random() < LATER:
         later_kinds = [kind for kind in LATER_DRAWS if later.random() < 0.5]
     more = _faults(later, LATER_DRAWS, later_kinds, size, for_s) if later_kinds else ()
+    links, clock_ppm = SeededEntropy(seed).stream("one bad way"), 0.0
+    if links.random() < LATER:
+        clock_ppm = links.choice(CLOCKS_PPM)
+        later_kinds.append("bad-link")
+        more += _faults(links, {"bad-link": _bad_link}, ["bad-link"], size, for_s)
     return Plan(
         seed=seed,
         name="swarm: " + ", ".join([*kinds, *later_kinds]),
+        clock_ppm=clock_ppm,
         nodes=size,
         for_s=for_s,
         link=Link(

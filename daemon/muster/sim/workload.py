@@ -194,7 +194,7 @@ class Clients:
             wall=attempt.sim.host.clock.wall(),
             operation=operation,
         )
-        deadline = trio.current_time() + CALL_S
+        deadline = attempt.sim.host.clock.now() + CALL_S
         attempt.is_under_way = not is_read(operation)
         try:
             with trio.move_on_after(CALL_S):

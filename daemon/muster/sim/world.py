@@ -43,9 +43,10 @@ class SimHost:
         seed: str,
         wall_offset_s: float = 0.0,
         drift_ppm: float = 0.0,
+        rate_ppm: float = 0.0,
     ) -> None:
         self.ip = ip
-        self.clock = SimClock(wall_offset_s=wall_offset_s, drift_ppm=drift_ppm)
+        self.clock = SimClock(wall_offset_s=wall_offset_s, drift_ppm=drift_ppm, rate_ppm=rate_ppm)
         self.world: SimWorld | None = None
         self.durations_s: dict[str, float] = {}
         """How long work off the loop takes here, in every life: see `SimOffload`."""

@@ -15,6 +15,7 @@ from muster.sim.deterministic import run_seeded
 from muster.sim.disk import CAPACITY_BYTES, SimDisk
 from muster.sim.faults import (
     AnyFault,
+    BadLink,
     BitRot,
     Clog,
     Crash,
@@ -38,6 +39,7 @@ from muster.sim.faults import (
     Stop,
 )
 from muster.sim.network import PORT_FIRST
+from muster.sim.simulation import Plan, Simulation
 from muster.storage.records import Scan, scan_records
 from muster_protocol.consistency.commands import Command, Put
 from muster_protocol.errors import OutcomeUnknown, Refused, StorageCorrupt, UsageError
@@ -169,6 +171,7 @@ def test_disks_and_networks_are_as_before_after_the_heal() -> None:
             Isolate(node="n2"),
             Crash(node="n3"),
             Flap(node="n2"),
+            BadLink(a="n1", b="n2", loss=1.0),
         ):
             await injector.begin(fault)
         assert first.host.world is not None
@@ -386,3 +389,32 @@ def test_old_streams_deliver_behind_the_new_ones() -> None:
         await cluster.until(cluster.leader)
 
     play(scene)
+
+
+def test_one_way_of_a_pair_may_be_bad() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        ways, (a, b, _) = cluster.fabric.ways, (sim.host.ip for sim in cluster.nodes)
+        undo, _ = await injector.begin(BadLink(a="n1", b="n2", one_way=True, mtu_bytes=500))
+        assert ways.packet(a, b, 501, now=0.0) == ()
+        assert ways.packet(b, a, 501, now=0.0)
+        await undo()
+        assert ways.packet(a, b, 501, now=0.0)
+
+    play(scene)
+
+
+def test_a_bad_way_is_as_all_others_after_the_heal() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        ways, (a, b, _) = cluster.fabric.ways, (sim.host.ip for sim in cluster.nodes)
+        await injector.begin(BadLink(a="n1", b="n2", loss=1.0))
+        assert ways.packet(a, b, 99, now=0.0) == ways.packet(b, a, 99, now=0.0) == ()
+        await injector.heal_all()
+        assert ways.packet(a, b, 99, now=0.0)
+        assert ways.packet(b, a, 99, now=0.0)
+
+    play(scene)
+
+
+def test_clocks_that_go_at_different_rates_do_no_harm() -> None:
+    report = Simulation(Plan(seed="rates", for_s=20.0, clock_ppm=5_000.0)).run()
+    assert (report.verdict, report.what) == ("ok", "")

@@ -248,3 +248,21 @@ async def test_paused_host_resumes_where_it_was(
     now = trio.current_time()
     await TrioClock().sleep(1.0)
     assert woken == [now]
+
+
+@pytest.mark.parametrize("rate_ppm", [-1_000.0, -37.0, 41.0, 1_000.0])
+async def test_a_fast_clock_wakes_when_it_shows_the_instant(
+    autojump_clock: MockClock, rate_ppm: float
+) -> None:
+    """Never so early that the instant has not come yet: who waits for it again would spin."""
+    clock, started = SimClock(rate_ppm=rate_ppm), trio.current_time()
+    shown = clock.now()
+    for number in range(1, 500):
+        instant = clock.now() + number / 7.0
+        await clock.sleep_until(instant)
+        assert 0.0 <= clock.now() - instant < 1e-6
+        with clock.move_on_at(instant + 0.1):
+            await trio.sleep_forever()
+        assert clock.now() >= instant + 0.1
+    rate = (clock.now() - shown) / (trio.current_time() - started)
+    assert rate == pytest.approx(1.0 + rate_ppm * 1e-6, abs=1e-9)
