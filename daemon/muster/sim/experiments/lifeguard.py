@@ -16,7 +16,7 @@ from muster.sim.experiments.statistics import quantile
 
 MEMBERS: Final = (50, 128)
 SICK: Final = (1, 4, 8, 16, 32)
-SEEDS: Final = 3
+SEEDS: Final = 1
 BASELINE: Final = "SWIM"
 RIVALS: Final = (BASELINE, "LHA-Probe", "LHA-Suspicion", "Buddy", "Lifeguard", "muster")
 

@@ -73,7 +73,7 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
         axis.set_yscale("symlog", linthresh=1.0)
     if panel.ticks:
         axis.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=40, ha="right")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0.0, max(1.0, axis.get_ylim()[1]))
 
 
 def _draw_series(axis: Any, series: Series, place: int) -> None:
