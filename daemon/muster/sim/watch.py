@@ -33,6 +33,10 @@ from muster_protocol.raftguard.translation import batch_of
 LOOK_S: Final = 0.2
 """Between two looks: a fifth of an election time-out."""
 
+SIZES_EVERY: Final = 5
+"""Looks, from one count of a node's sizes to the next. They take turns. What passes a limit and
+has no end is there a second later too, and counting was a tenth of an idle run."""
+
 ACCUSATIONS: Final = ("membership.suspicion.raised", "membership.member.failed")
 """What a node says when one of its own timers ends in an accusation."""
 
@@ -48,6 +52,7 @@ class Watch:
         self.acknowledged = AcknowledgedWrites()
         self._found: list[Violated] = []
         self._log: dict[int, bytes] = {}
+        self._looks = 0
 
     def note(self, sim: SimNode, note: Notify) -> None:
         """A node logged something. What is wrong with it is raised by the next `look`: here it
@@ -75,14 +80,15 @@ class Watch:
         """Errors: Violated."""
         if self._found:
             raise self._found[0]
-        for sim in self._cluster.nodes:
+        self._looks += 1
+        for turn, sim in enumerate(self._cluster.nodes, start=self._looks):
             voter = voter_of(sim)
             if voter is not None:
                 self._look_at_voter(sim, voter)
-                within_bounds(sim.name, sizes_of_voter(voter))
-            if sim.life is Life.RUNNING and sim.node is not None and sim.node.parts is not None:
+            if not _is_off(sim):
                 self._look_at_members(sim)
-                within_bounds(sim.name, sizes_of_node(sim.node))
+            if turn % SIZES_EVERY == 0:
+                _check_sizes(sim, voter)
 
     def _look_at_voter(self, sim: SimNode, voter: Any) -> None:
         if voter.core.role is Role.LEADER:
@@ -161,6 +167,14 @@ def voter_of(sim: SimNode) -> Any:
     parts = sim.node.parts if sim.is_up and sim.node is not None else None
     consistency = parts.agents.consistency if parts is not None else None
     return consistency.voter if consistency is not None else None
+
+
+def _check_sizes(sim: SimNode, voter: Any) -> None:
+    """Errors: Violated."""
+    if voter is not None:
+        within_bounds(sim.name, sizes_of_voter(voter))
+    if not _is_off(sim):
+        within_bounds(sim.name, sizes_of_node(sim.running))
 
 
 def _is_off(sim: SimNode) -> bool:
