@@ -142,7 +142,11 @@ class Node:
         self._nursery: trio.Nursery | None = None
         self.parts: Parts | None = None
         self.recorder = FlightRecorder(
-            clock=world.clock, files=world.files, offload=world.offload, build=__version__
+            clock=world.clock,
+            files=world.files,
+            offload=world.offload,
+            notify=self.notify,
+            build=__version__,
         )
 
     @property

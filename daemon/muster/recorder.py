@@ -7,11 +7,14 @@ The generation in a file's header grows with every turn and tells a new run whic
 older one, so that a daemon which crashed and was started again does not begin by erasing what led
 to the crash. A new file begins with the memory of every machine, so each file can be replayed by
 itself. Where records were lost, because the disk hung or one was too large, the machine's memory
-takes their place when there is room again. `flight.records` has the format.
+takes their place when there is room again. So it is with a disk that fails: that is said once, and
+tried again in the other file, since behind a torn write nothing can be read. `flight.records` has
+the format.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +29,9 @@ from muster.flight.records import (
     encode_lost,
     file_generation,
 )
+from muster_protocol.effects import Notify
+from muster_protocol.errors import StorageError
+from muster_protocol.types import Severity
 
 if TYPE_CHECKING:
     from muster.clock import Clock
@@ -61,12 +67,23 @@ class _Taped:
 class FlightRecorder:
     """`record` from drivers, `begin` and `record` from tapes, `run` in a nursery to write it."""
 
-    def __init__(self, *, clock: Clock, files: Files, offload: Offload, build: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        files: Files,
+        offload: Offload,
+        notify: Callable[[Notify], None],
+        build: str = "",
+    ) -> None:
         self._clock = clock
         self._files = files
         self._offload = offload
+        self._notify = notify
         self._build = build
         self._buffer = bytearray()
+        self._waiting = 0
+        self._is_failing = False
         self._filled = trio.Event()
         self._machines: dict[str, _Taped] = {}
         self._gaps: dict[str, str] = {}
@@ -106,6 +123,7 @@ class FlightRecorder:
             self._gaps.setdefault(name, "the disk was too slow")
             return
         self._buffer += data
+        self._waiting += 1
         if len(self._buffer) >= FLUSH_BYTES:
             self._filled.set()
 
@@ -134,23 +152,47 @@ class FlightRecorder:
             return encode_lost(name, now, f"its memory: {error}")
 
     async def run(self) -> None:
-        """Write until cancelled. A disk that fails here ends nothing but the recorder's caller."""
+        """Write until cancelled."""
         while True:
             with self._clock.move_on_after(FLUSH_PERIOD_S):
                 await self._filled.wait()
             await self.flush()
 
     async def flush(self) -> None:
-        """Write out what is buffered. Not to be called twice at the same time."""
+        """Write out what is buffered. Not to be called twice at the same time. Never raises: a disk
+        that fails here costs records, and a node that can still serve is worth more than those."""
         self._filled = trio.Event()
         if not self._buffer:
             return
         data, self._buffer = bytes(self._buffer), bytearray()
+        records, self._waiting = self._waiting, 0
         opening = b""
         if is_full := self._written + len(data) > FILE_BYTES_MAX:
             now = self._clock.now()
             opening = b"".join(self._memory_of(name, now) for name in self._machines)
-        await self._offload.run(lambda: self._write(data, opening, is_full), kind="recorder")
+        try:
+            await self._offload.run(lambda: self._write(data, opening, is_full), kind="recorder")
+        except StorageError as error:
+            self._failed(str(error), records)
+        else:
+            self._succeeded()
+
+    def _failed(self, why: str, records: int) -> None:
+        self.records_dropped += records
+        self._generation = 0  # the file that failed is the newer one, so the other is used next
+        for name in self._machines:
+            self._gaps.setdefault(name, why)
+        if not self._is_failing:
+            self._is_failing = True
+            told = {"why": why, "records_dropped": self.records_dropped}
+            self._notify(Notify("recorder.failed", Severity.WARNING, told))
+
+    def _succeeded(self) -> None:
+        if self._is_failing:
+            self._is_failing = False
+            self._notify(
+                Notify("recorder.recovered", fields={"records_dropped": self.records_dropped})
+            )
 
     def _write(self, data: bytes, opening: bytes, is_full: bool) -> None:
         """Append to the file in use, and where it is full begin the other one. Blocks."""

@@ -26,7 +26,7 @@ from muster_protocol.crypto.keyring import Keyring
 from muster_protocol.effects import Notify
 from muster_protocol.errors import MusterError, OutcomeUnknown, Refused, UsageError, first_of
 from muster_protocol.membership.member import MemberView
-from muster_protocol.types import Address, NodeId
+from muster_protocol.types import Address, NodeId, Severity
 
 T = TypeVar("T")
 
@@ -252,6 +252,9 @@ class SimCluster:
             sim.ended_why = ended_why
             sim.life = Life.ENDED if ended_why else Life.DOWN
             sim.host.crash()
+            if ended_why:
+                told = Notify("process.ended", Severity.ERROR, {"why": ended_why})
+                self._take_note(sim, "process", told)
         ended.set()
 
     async def _run(self, sim: SimNode, node: Node, *, task_status: trio.TaskStatus[None]) -> None:

@@ -49,6 +49,8 @@ NOTABLE: Final = (
     "journal.torn.tail.cut",
     "raft.snapshot.failed",
     "bootstrap.decided",
+    "recorder.failed",
+    "process.ended",
 )
 """What nodes say that stands in the timeline; the event log has all."""
 

@@ -13,6 +13,7 @@ import trio.testing
 
 from muster import recorder as recorder_module
 from muster.clock import TrioClock
+from muster.entropy import SeededEntropy
 from muster.flight.births import PlainLine
 from muster.flight.records import (
     FILE_NAMES,
@@ -25,9 +26,9 @@ from muster.flight.records import (
     read_flight_file,
 )
 from muster.recorder import BUFFER_BYTES_MAX, FLUSH_BYTES, FLUSH_PERIOD_S, FlightRecorder
-from muster.storage.files import DiskFiles
-from muster_protocol.effects import Effect
-from muster_protocol.errors import StorageError
+from muster.sim.disk import SimDisk
+from muster.storage.files import DiskFiles, Files
+from muster_protocol.effects import Effect, Notify
 from muster_protocol.wire.codec import Decoder
 
 T = TypeVar("T")
@@ -51,8 +52,10 @@ def files(tmp_path: Path) -> DiskFiles:
     return DiskFiles(tmp_path / "state")
 
 
-def a_recorder(files: DiskFiles) -> FlightRecorder:
-    return FlightRecorder(clock=TrioClock(), files=files, offload=AtOnce(), build="0.1")
+def a_recorder(files: Files, notify: Callable[[Notify], None] = lambda _: None) -> FlightRecorder:
+    return FlightRecorder(
+        clock=TrioClock(), files=files, offload=AtOnce(), notify=notify, build="0.1"
+    )
 
 
 class Sum:
@@ -73,7 +76,7 @@ class SumLine(PlainLine[Sum]):
         return birth, {"total": machine.total}
 
 
-def records(files: DiskFiles) -> list[Record]:
+def records(files: Files) -> list[Record]:
     """All that both files hold, the oldest first."""
     contents = [files.read(name) or b"" for name in FILE_NAMES]
     read = [read_flight_file(data, "x") for data in contents if file_generation(data)]
@@ -81,7 +84,7 @@ def records(files: DiskFiles) -> list[Record]:
     return [record for file in read for record in file.records]
 
 
-def events(files: DiskFiles) -> list[tuple[str, str, float, object]]:
+def events(files: Files) -> list[tuple[str, str, float, object]]:
     plain: Decoder[object] = Decoder(object)
     return [
         (record.machine, record.kind, record.now, plain.decode(record.event))
@@ -90,7 +93,7 @@ def events(files: DiskFiles) -> list[tuple[str, str, float, object]]:
     ]
 
 
-def numbers(files: DiskFiles) -> list[int]:
+def numbers(files: Files) -> list[int]:
     return [event["number"] for _, _, _, event in events(files)]  # type: ignore[index]
 
 
@@ -275,15 +278,43 @@ async def test_records_that_the_disk_is_too_slow_for_are_dropped_and_counted(
     assert len(records(files)) == BUFFER_BYTES_MAX // 10_000 + 20 - recorder.records_dropped
 
 
-async def test_a_disk_that_fails_is_the_callers_to_know(
-    files: DiskFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorder = a_recorder(files)
-    recorder.record("swim", Ping(1), 0.0)
-
-    def fail(name: str) -> None:
-        raise StorageError("cannot open")
-
-    monkeypatch.setattr(files, "append", fail)
-    with pytest.raises(StorageError):
+@pytest.mark.parametrize("action", ["open", "write", "remove", "read"])
+async def test_a_disk_that_fails_costs_records_and_nothing_else(action: str) -> None:
+    disk, said = SimDisk(SeededEntropy("recorder").stream("disk")), list[Notify]()
+    files = disk.mount()
+    recorder, machine = a_recorder(files, said.append), Sum()
+    recorder.begin("sum", machine, {}, SumLine(), 0.0)
+    disk.fail(action, times=2)
+    for number in range(2):
+        recorder.record("sum", Ping(number), 1.0, 0)
         await recorder.flush()
+    assert [notice.event for notice in said] == ["recorder.failed"]
+    machine.total = 9
+    recorder.record("sum", Ping(2), 2.0, 0)
+    recorder.record("sum", Ping(3), 3.0, 0)
+    await recorder.flush()
+    assert [notice.event for notice in said] == ["recorder.failed", "recorder.recovered"]
+    lost, memory, event = records(files)[-3:]
+    assert isinstance(lost, Lost)
+    assert isinstance(memory, Born)
+    assert memory.memory == {"total": 9}
+    assert isinstance(event, Handled)
+    assert event.now == 3.0
+
+
+async def test_what_led_to_the_failure_of_the_disk_is_kept() -> None:
+    disk = SimDisk(SeededEntropy("recorder").stream("disk"))
+    files = disk.mount()
+    recorder = a_recorder(files)
+    for number in range(3):
+        recorder.record("swim", Ping(number), 0.0)
+        await recorder.flush()
+    for number in range(3, 6):
+        disk.fail("write")
+        recorder.record("swim", Ping(number), 0.0)
+        await recorder.flush()
+    assert numbers(files) == [0, 1, 2]
+    recorder.record("swim", Ping(6), 0.0)
+    await recorder.flush()
+    assert numbers(files) == [0, 1, 2, 6]
+    assert recorder.records_dropped == 3

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
+from muster.flight.records import FILE_NAMES
 from muster.sim.checkers.violated import Violated
 from muster.sim.cluster import Life, SimCluster, SimNode
 from muster.sim.deterministic import run_seeded
@@ -209,8 +210,7 @@ def test_a_node_without_room_ends_by_itself_and_says_why() -> None:
         leader = cluster.leader()
         assert leader is not None
         undo, _ = await injector.begin(FullDisk(node=leader.name))
-        await injector.begin(Crash(node="follower"))  # what follows has to be written down
-        await injector.begin(Crash(node="follower"))
+        leader.agents.consistency.voter.transfer_leadership()  # a new term has to be written down
         await cluster.until(lambda: leader.life is Life.ENDED, 120.0)
         assert "No space left" in leader.ended_why
         await undo()
@@ -229,6 +229,7 @@ def test_a_node_whose_disk_fails_once_ends_with_one_reason_and_comes_back(action
         await cluster.until(lambda: leader.life is Life.ENDED, 120.0)
         reason = f"cannot {action} /sim/{leader.host.ip}/journal-00000001.seg: Input/output error"
         assert leader.ended_why == reason
+        assert [note.fields["why"] for note in leader.said("process.ended")] == [reason]
         await undo()
         assert leader.life is Life.RUNNING
 
@@ -418,3 +419,15 @@ def test_a_bad_way_is_as_all_others_after_the_heal() -> None:
 def test_clocks_that_go_at_different_rates_do_no_harm() -> None:
     report = Simulation(Plan(seed="rates", for_s=20.0, clock_ppm=5_000.0)).run()
     assert (report.verdict, report.what) == ("ok", "")
+
+
+def test_a_node_outlives_a_flight_recorder_whose_disk_fails() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        (sim, *_) = cluster.nodes
+        for name in FILE_NAMES:
+            sim.host.disk.fail("write", name=name, times=5)
+        await trio.sleep(20.0)
+        assert sim.life is Life.RUNNING
+        assert sim.running.recorder.records_dropped > 0
+
+    play(scene)
