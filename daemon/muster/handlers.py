@@ -429,6 +429,8 @@ def _as_error(result: Result, key: str) -> Exception:
     assert isinstance(result, Rejected)
     if result.is_unknown:
         return OutcomeForgotten(f"{result.reason}: what became of this one is not remembered")
+    if result.is_full:
+        return Refused("full", result.reason)
     return UsageError(result.reason)
 
 

@@ -129,3 +129,15 @@ async def test_a_hello_tells_which_revision_the_store_has(autojump_clock: object
         assert handlers.greeting().revision == 0
         await cluster.put(cluster.nodes[0], "k", b"v")
         assert handlers.greeting().revision == 1
+
+
+async def test_a_full_store_refuses_and_is_no_fault_of_the_command(autojump_clock: object) -> None:
+    async with node_cluster(1) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        (sim,) = cluster.nodes
+        await ask(sim, "kv.put", key="k", value=b"1")
+        registry_of(sim).store_bytes_max = registry_of(sim).store_bytes
+        with pytest.raises(Refused, match="the store is full, it takes .* delete keys first"):
+            await ask(sim, "kv.put", key="other", value=b"")
+        assert (await ask(sim, "kv.put", key="k", value=b"2")).entry.version == 2

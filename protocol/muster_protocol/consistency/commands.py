@@ -123,12 +123,15 @@ class Expired(msgspec.Struct, frozen=True, tag="expired"):
 
 
 class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
-    """The command itself makes no sense here; nothing changed."""
+    """The command cannot be carried out; nothing changed."""
 
     revision: int
     reason: str
     is_unknown: bool = False
     """It may have taken effect earlier: what became of it is no longer remembered."""
+
+    is_full: bool = False
+    """The command makes sense, but there is no room for it."""
 
 
 Result = Done | Conflict | NotFound | Expired | Rejected

@@ -201,7 +201,8 @@ class Registry:
         )
         growth = _size(entry) - (_size(held) if held is not None else 0)
         if growth > 0 and self.store_bytes + growth > self.store_bytes_max:
-            return Rejected(self.revision, f"the store is full: {self.store_bytes_max} bytes")
+            full = f"the store is full, it takes {self.store_bytes_max} bytes: delete keys first"
+            return Rejected(self.revision, full, is_full=True)
         self.revision, self.store_bytes = revision, self.store_bytes + growth
         if held is None:
             bisect.insort(self._keys, operation.key)
