@@ -138,6 +138,6 @@ async def test_a_full_store_refuses_and_is_no_fault_of_the_command(autojump_cloc
         (sim,) = cluster.nodes
         await ask(sim, "kv.put", key="k", value=b"1")
         registry_of(sim).store_bytes_max = registry_of(sim).store_bytes
-        with pytest.raises(Refused, match="the store is full, it takes .* delete keys first"):
+        with pytest.raises(Refused, match=r"the store is full, it takes .* delete keys first"):
             await ask(sim, "kv.put", key="other", value=b"")
         assert (await ask(sim, "kv.put", key="k", value=b"2")).entry.version == 2

@@ -269,8 +269,9 @@ class Injector:
         is_about_nobody = bool(names) and not hit
         is_half = isinstance(fault, PairFault) and (len(hit) < 2 or hit[0] is hit[1])
         if is_about_nobody or is_half:
-            return _nothing, ""
-        return await self._table[type(fault)](fault, *hit), " ".join(sim.name for sim in hit)
+            return _missed, ""
+        undo = await self._table[type(fault)](fault, *hit)
+        return undo, "" if undo is _missed else " ".join(sim.name for sim in hit)
 
     async def heal_all(self) -> None:
         """Everything is whole, and every node runs."""
@@ -494,7 +495,7 @@ class Injector:
         """Errors: Violated if the node takes its seat."""
         del fault
         if _role(sim) is None:  # what a torn write left may rot: it counts for nothing
-            return _nothing
+            return _missed
         await self._cluster.crash(sim)
         disk = sim.host.disk
         hit = disk.rot(self._rng, of=lambda name: is_segment(name) or is_snapshot(name))
@@ -540,6 +541,10 @@ def _named(fault: Fault) -> tuple[str, ...]:
     if isinstance(fault, PairFault):
         return (fault.a, fault.b)
     return fault.nodes if isinstance(fault, PowerOff | Split) else ()
+
+
+async def _missed() -> None:
+    """The fault hit nobody."""
 
 
 async def _nothing() -> None:

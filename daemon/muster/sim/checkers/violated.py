@@ -10,3 +10,7 @@ class Violated(Exception):
         super().__init__(f"{checker}: {what}")
         self.checker = checker
         self.what = what
+
+    def __reduce__(self) -> tuple[type[Violated], tuple[str, str]]:
+        """Between the processes of a bulk run."""
+        return Violated, (self.checker, self.what)

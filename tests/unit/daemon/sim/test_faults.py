@@ -284,6 +284,16 @@ def test_a_node_refuses_to_start_on_a_bit_that_rots_and_comes_back_with_its_file
     play(scene)
 
 
+def test_what_rots_on_a_node_that_does_not_vote_is_a_fault_of_nobody() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        await cluster.crash(cluster.nodes[1])
+        _, whom = await injector.begin(BitRot(node="n2"))
+        assert whom == ""
+        assert cluster.nodes[1].life is Life.DOWN
+
+    play(scene)
+
+
 def test_a_voter_that_serves_a_rotten_journal_is_a_violation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
