@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from muster.sim.checkers.violated import Violated
 from muster.sim.machines.gossip_swarm import GossipRun
@@ -39,29 +40,33 @@ class Failure:
     tier: str
     checker: str
     what: str
+    drawn: str
+    """What the seed decided about the run."""
 
 
-MACHINES: tuple[tuple[str, Callable[[int], None]], ...] = (
-    ("raft", lambda seed: RaftRun(draw_raft(seed)).run()),
-    ("gossip", lambda seed: GossipRun(draw_gossip(seed)).run()),
+MACHINES: tuple[tuple[str, Callable[[int], Any], Callable[[Any], Any]], ...] = (
+    ("raft", draw_raft, RaftRun),
+    ("gossip", draw_gossip, GossipRun),
 )
 
 
 def run_seed(seed: int) -> Failure | None:
     """Everything that belongs to a seed."""
-    for tier, run in MACHINES:
+    for tier, draw, run in MACHINES:
+        options = draw(seed)
         try:
-            run(seed)
+            run(options).run()
         except Violated as violated:
-            return Failure(seed, tier, violated.checker, violated.what)
+            return Failure(seed, tier, violated.checker, violated.what, str(options))
         except Exception as error:  # noqa: BLE001 (a bug that the seed found)
-            return Failure(seed, tier, type(error).__name__, str(error))
+            return Failure(seed, tier, type(error).__name__, str(error), str(options))
     if seed % NODES_EVERY:
         return None
-    report = Simulation(draw_nodes(str(seed), for_s=NODES_S)).run()
+    plan = draw_nodes(str(seed), for_s=NODES_S)
+    report = Simulation(plan).run()
     if report.verdict == "ok":
         return None
-    return Failure(seed, "nodes", report.checker, report.what)
+    return Failure(seed, "nodes", report.checker, report.what, str(plan))
 
 
 def search(start: int, count: int, within_s: float) -> Iterator[tuple[int, Failure | None]]:
@@ -107,7 +112,8 @@ def main() -> int:
         failures.append(failure)
         if args.json:
             break
-        print(f"seed {failure.seed}, {failure.tier}: {failure.checker}: {failure.what}")
+        print(f"seed {failure.seed}, {failure.tier}: {failure.drawn}")
+        print(f"  {failure.checker}: {failure.what}")
         print(f"  again with: {replay(failure)}", flush=True)
     took_s = time.monotonic() - started
     if args.json:
