@@ -13,7 +13,6 @@ import pytest
 from muster.sim.scenario import load_plan
 from muster.sim.simulation import Plan, Report, Simulation
 from muster.sim.swarm import draw
-from simulation.regressions import REGRESSIONS, Regression
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted((ROOT / "configs" / "scenarios").glob("*.toml"))
@@ -51,12 +50,6 @@ def test_a_dozen_scenarios_are_shipped() -> None:
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_a_drawn_plan_holds(seed: int) -> None:
     holds(draw(str(seed), for_s=40.0))
-
-
-@pytest.mark.parametrize("regression", REGRESSIONS, ids=lambda regression: regression.seed)
-def test_what_once_failed_holds(regression: Regression) -> None:
-    assert (ROOT / regression.test).is_file(), regression.why
-    holds(draw(regression.seed))
 
 
 def test_a_seed_is_a_run_in_any_process() -> None:
