@@ -198,6 +198,22 @@ def test_leadership_is_handed_over_without_waiting_for_a_time_out() -> None:
     assert cluster.now - started < 0.2
 
 
+def test_d34_nothing_is_proposed_while_leadership_is_handed_over() -> None:
+    """It would be appended after the successor was told that it has everything, and be lost."""
+    cluster = RaftVoters(3, seed=6)
+    leader = steady(cluster)
+    cluster.propose(leader, command("before"))
+    cluster.step(leader, TransferLeadership())
+    cluster.propose(leader, command("during"))
+    assert cluster.refused == 1
+    assert cluster.run_until(
+        cluster.now + 1.0, lambda: any(n is not leader for n in cluster.leaders())
+    )
+    settle(cluster)
+    assert command("before") in cluster.acknowledged
+    assert not any(b"during" in data for _, data in leader.applied)
+
+
 def test_a_voter_whose_identity_is_doubtful_says_nothing_more() -> None:
     cluster = RaftVoters(3, seed=7)
     leader = steady(cluster)

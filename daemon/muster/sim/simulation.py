@@ -48,6 +48,7 @@ NOTABLE: Final = (
     "agent.parked",
     "journal.torn.tail.cut",
     "raft.snapshot.failed",
+    "raft.disk.stuck",
     "bootstrap.decided",
     "recorder.failed",
     "process.ended",

@@ -66,6 +66,7 @@ from muster_protocol.raftguard.events import (
     TickEngine,
     TransferLeadership,
 )
+from muster_protocol.raftguard.handover import Handover
 from muster_protocol.raftguard.progress import Progress
 from muster_protocol.raftguard.translation import (
     append_of,
@@ -138,7 +139,7 @@ class RaftGuard:
         """Entries and bytes of the last append that found no room."""
         self._owed: tuple[NodeId, int, int] | None = None
         self._installing: Manifest | None = None
-        self._is_handing_over = False
+        self._handover = Handover(log=log)
         self._heartbeat_at = now
         self._dropped: dict[str, int] = {}
         self._campaigns = self._elections_won = self._pre_vote_rounds = 0
@@ -196,6 +197,11 @@ class RaftGuard:
             unsynced_bytes=self._unsynced_bytes,
         )
 
+    @property
+    def is_handing_over(self) -> bool:
+        """Leadership is about to go to somebody else: nothing new may be proposed."""
+        return self._handover.is_wanted
+
     def connected(self) -> tuple[NodeId, ...]:
         """The other voters to which a stream is open, in order of their ids."""
         return tuple(peer for peer in self._peers if peer in self._epochs)
@@ -242,7 +248,7 @@ class RaftGuard:
 
     def _on_role_changed(self, event: RoleChanged, now: float) -> Effects:
         was, self.role = self.role, event.role
-        self._is_handing_over = False
+        self._handover.role_changed(now)
         shut = ShutGate(self._peers)
         if event.role is Role.LEADER:
             self._elections_won += 1
@@ -282,7 +288,11 @@ class RaftGuard:
                 return ()
             self._heartbeat_at = now + HEARTBEAT_S
             self._progress.heartbeat_due()
-            return (OpenGate(self.connected()), TickEngine(flush=True))
+            return (
+                OpenGate(self.connected()),
+                TickEngine(flush=True),
+                *self._give_up_if_stuck(now),
+            )
         if now < self._elections.deadline:
             return ()
         self._forget_leader()
@@ -350,17 +360,25 @@ class RaftGuard:
         return (Deliver(None, engine_step_up(term)),) if term > self._log.current_term else ()
 
     def _on_transfer(self, event: TransferLeadership, now: float) -> Effects:
-        del event, now
-        self._is_handing_over = self.role is Role.LEADER
+        del event
+        if self.role is Role.LEADER:
+            self._handover.begin(now)
         return self._hand_over()
+
+    def _give_up_if_stuck(self, now: float) -> Effects:
+        """A leader whose disk hangs commits nothing, and is not missed by anybody."""
+        self._handover.expire(now)
+        if not self._peers or not self._handover.looks_at_disk(now):
+            return self._hand_over()
+        return (Notify("raft.disk.stuck", Severity.WARNING), *self._hand_over())
 
     def _hand_over(self) -> Effects:
         """Tell the first follower that has everything to campaign; later, if none has it yet."""
-        if not self._is_handing_over:
+        if not self._handover.seeks_follower:
             return ()
         for peer in self.connected():
             if self._progress.is_level(peer):
-                self._is_handing_over = False
+                self._handover.told()
                 return (SendFrame(peer, TimeoutNow(self._log.current_term)),)
         return ()
 

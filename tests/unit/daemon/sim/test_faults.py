@@ -431,6 +431,24 @@ def test_clocks_that_go_at_different_rates_do_no_harm() -> None:
     assert (report.verdict, report.what) == ("ok", "")
 
 
+def test_a_leader_whose_disk_hangs_makes_way() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        stuck = cluster.leader()
+        assert stuck is not None
+        others = [sim for sim in cluster.nodes if sim is not stuck]
+        undo, _ = await injector.begin(HungDisk(node=stuck.name))
+        await write(cluster, stuck, 1)  # only something that waits shows that it hangs
+        await cluster.until(lambda: cluster.leader(*others))
+        before = others[0].agents.consistency.revision()
+        await write(cluster, others[0], 2)
+        assert others[0].agents.consistency.revision() > before
+        assert len(stuck.said("raft.disk.stuck")) == 1
+        await undo()
+        await cluster.until(cluster.leader)
+
+    play(scene)
+
+
 def test_a_node_outlives_a_flight_recorder_whose_disk_fails() -> None:
     async def scene(cluster: SimCluster, injector: Injector) -> None:
         (sim, *_) = cluster.nodes

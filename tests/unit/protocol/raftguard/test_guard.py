@@ -35,9 +35,10 @@ from muster_protocol.raftguard.events import (
     TransferLeadership,
 )
 from muster_protocol.raftguard.guard import ENTRY_BYTES, HEARTBEAT_S, HELD_FRAMES_MAX, RaftGuard
+from muster_protocol.raftguard.handover import HANDOVER_S, STUCK_S
 from muster_protocol.raftguard.progress import SEND_WINDOW_BYTES
 from muster_protocol.raftguard.translation import engine_ack
-from muster_protocol.types import NodeId
+from muster_protocol.types import NodeId, Severity
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import (
     Ack,
@@ -478,6 +479,41 @@ def test_a_hand_over_ends_with_the_leadership() -> None:
     leader.do(RoleChanged(Role.FOLLOWER))
     leader.do(RoleChanged(Role.LEADER))
     assert len(leader.hears(B, ack(3))) == 1
+
+
+def stuck(leader: Bench) -> list[Effect]:
+    """What it does while a sync does not end."""
+    leader.log.lsn += 1
+    effects: list[Effect] = []
+    until = leader.now + 2 * STUCK_S
+    while leader.now < until:
+        effects += leader.time_is_up()
+    return effects
+
+
+def test_a_leader_whose_disk_is_stuck_makes_way_for_a_follower_that_has_everything() -> None:
+    leader = a_leader()
+    leader.hears(B, ack(3))
+    effects = stuck(leader)
+    assert effects.count(Notify("raft.disk.stuck", Severity.WARNING)) == 1
+    assert SendFrame(B, TimeoutNow(TERM)) in effects
+
+
+def test_a_leader_whose_disk_is_stuck_stays_where_nobody_is_better() -> None:
+    leader = a_leader()
+    leader.hears(B, ack(2))
+    assert not [each for each in stuck(leader) if isinstance(each, SendFrame)]
+    assert leader.guard.is_handing_over, "and takes nothing that it cannot commit"
+    leader.log.durable_lsn = leader.log.lsn
+    leader.do(LogDurable())
+    leader.do(DeadlineReached(), after_s=HANDOVER_S)
+    assert not leader.guard.is_handing_over
+
+
+def test_a_single_voter_has_nobody_to_make_way_for() -> None:
+    alone = Bench(voters=Configuration((Voter(ME, "0" * 16),)))
+    alone.do(RoleChanged(Role.LEADER))
+    assert not [each for each in stuck(alone) if isinstance(each, Notify)]
 
 
 def test_only_our_leader_can_hand_over() -> None:

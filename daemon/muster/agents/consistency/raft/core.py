@@ -182,7 +182,8 @@ class RaftCore:
         return is_alone and self.journal.durable_lsn < self.journal.lsn
 
     def _propose(self, batches: list[bytes]) -> None:
-        if self.role is not Role.LEADER or self.guard.suspended:
+        may_lead = self.role is Role.LEADER and not self.guard.suspended
+        if not may_lead or self.guard.is_handing_over:
             self._outward.extend(ProposalRefused(data) for data in batches)
         elif self._must_wait_for_disk():
             self._waiting.extend(batches)
