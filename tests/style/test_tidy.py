@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("daemon/**/*.py"), *ROOT.glob("protocol/**/*.py")])
+MUTANTS = sorted(ROOT.glob("tests/mutants/*.patch"))
 MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
 
@@ -117,6 +119,14 @@ def test_nobody_pickles() -> None:
     pickles = re.compile(r"import pickle|\bpickle\.")
     found = [relative(path) for path, text, _ in parsed() if pickles.search(text)]
     assert found == ["daemon/muster/agents/consistency/raft/rebound.py"]
+
+
+@pytest.mark.parametrize("patch", MUTANTS, ids=lambda patch: patch.stem)
+def test_a_planted_defect_can_be_planted(patch: Path) -> None:
+    """A patch whose place was rewritten has to be rewritten with it."""
+    command = ["git", "apply", "--check", str(patch)]
+    applied = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert applied.returncode == 0, applied.stderr
 
 
 @pytest.mark.parametrize("name", ["utils.py", "helpers.py", "common.py", "manager.py"])
