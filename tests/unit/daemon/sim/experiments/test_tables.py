@@ -36,6 +36,14 @@ def test_of_nothing_all_is_possible() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
 
+def test_an_interval_holds_its_share() -> None:
+    """One that ended below it by rounding cost a finished experiment its plot."""
+    for of in range(1, 200):
+        for hits in (0, of // 2, of):
+            low, high = wilson(hits, of)
+            assert low <= hits / of <= high
+
+
 def test_lifeguard_compares_each_variant_with_swim_at_the_same_setup() -> None:
     measured = [
         (
