@@ -48,6 +48,10 @@ PUSH_PULL_MEMBERS_MAX: Final = 10_000
 SIGNAL_BYTES_MAX: Final = 64 * 1024
 """An encoded signal of scope cluster: facts, not bulk data."""
 
+VOTERS_MAX: Final = 7
+"""Seats. More voters make every write slower and none of them safer; seven bear three losses, and
+Raft's authors and etcd advise no more."""
+
 WAITING_COMMANDS_MAX: Final = 10_000
 """Commands that wait in one node, for a batch, for their commit, or for the leader's answer:
 seconds of the highest rate measured. More is refused, so that a slow disk or a lost majority shows

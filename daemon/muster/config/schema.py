@@ -13,16 +13,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from muster_protocol.limits import VOTERS_MAX
 from muster_protocol.types import Address, parse_address
 
 NODE_PORT = 7411
 HTTP_PORT = 7412
 JOIN_MAX = 100
 """Addresses to join by: as many as `muster join` takes at once."""
-
-VOTERS_MAX = 9
-"""Seats in a founding set. More voters make every write slower and none of them safer: nine bear
-four losses (etcd advises seven at most)."""
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?\Z")]
 GroupName = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z_][A-Za-z0-9_.-]{0,31})?\Z")]

@@ -25,6 +25,7 @@ from muster.sim.world import SimHost
 from muster_protocol.crypto.keyring import Keyring
 from muster_protocol.effects import Notify
 from muster_protocol.errors import MusterError, OutcomeUnknown, Refused, UsageError, first_of
+from muster_protocol.limits import VOTERS_MAX
 from muster_protocol.membership.member import MemberView
 from muster_protocol.types import Address, NodeId, Severity
 
@@ -121,7 +122,8 @@ class SimCluster:
         log: Callable[[SimNode, str, Notify], None] | None = None,
         on_delivery: Callable[[str, Address, Address, bytes], None] | None = None,
     ) -> None:
-        """`clock_ppm`: how much monotonic clocks run fast or slow at most, each differently;
+        """`founders`: the first so many; as many as there may be voters, unless it says otherwise.
+        `clock_ppm`: how much monotonic clocks run fast or slow at most, each differently;
         `settings`: configuration keys; `config_file`: a muster.toml below them; `log` takes a
         node, the name of its part, and what it says, beside what each node keeps; `on_delivery`:
         see `SimFabric`."""
@@ -131,7 +133,7 @@ class SimCluster:
         self._config_file = config_file
         self._log = log
         self._keys = Keyring([SECRET], label=str(self._settings.get("cluster.label", "muster")))
-        self.founders = size if founders is None else founders
+        self.founders = min(size, VOTERS_MAX) if founders is None else founders
         self.fabric = SimFabric(
             SeededEntropy(seed).stream("network"), link=link, on_delivery=on_delivery
         )
@@ -275,7 +277,7 @@ class SimCluster:
                 "node.name": sim.name,
                 "node.bind": sim.host.ip,
                 "node.state_dir": "/state",
-                "cluster.bootstrap_expect": self.founders,
+                "cluster.bootstrap_expect": self.founders if sim.number <= self.founders else 0,
                 "cluster.join": [other.host.ip for other in self.nodes],
                 **self._settings,
             },

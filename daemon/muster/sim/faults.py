@@ -11,7 +11,8 @@ and every node running: from then on the cluster has to recover.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+import functools
+from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
@@ -21,6 +22,7 @@ from muster.sim.checkers.violated import Violated
 from muster.sim.cluster import POLL_S, Life, SimCluster, SimNode
 from muster.sim.disk import CAPACITY_BYTES
 from muster.sim.network import MTU_BYTES, Link
+from muster.sim.overlap import Overlapping
 from muster.storage.journal import is_segment
 from muster.storage.snapshots import is_snapshot
 from muster_protocol.errors import UsageError
@@ -230,7 +232,8 @@ class Injector:
         """`nursery` holds what goes on between a fault's beginning and its end."""
         self._cluster = cluster
         self._nursery = nursery
-        self._flaps: list[trio.CancelScope] = []
+        self._going_on: list[trio.CancelScope] = []
+        self._overlapping = Overlapping()
         self._fabric = cluster.fabric
         self._rng = rng
         self._link = cluster.fabric.link
@@ -275,14 +278,15 @@ class Injector:
 
     async def heal_all(self) -> None:
         """Everything is whole, and every node runs."""
-        for scope in self._flaps:
+        for scope in self._going_on:
             scope.cancel()
+        self._overlapping.end_all()
         self._fabric.heal_all()
         self._fabric.link = self._link
         self._fabric.reset_links()
         for sim in self._cluster.nodes:
             self._cluster.resume(sim)
-            self._make_room(sim)
+            sim.host.disk.capacity_bytes = CAPACITY_BYTES
             sim.host.durations_s.pop("fsync", None)
             sim.host.disk.unhang()
             sim.host.disk.stop_failing()
@@ -311,36 +315,48 @@ class Injector:
     async def _crash(self, fault: Crash, sim: SimNode) -> Undo:
         del fault
         await self._cluster.crash(sim)
-        return lambda: self._start_again(sim)
+        return self._held_down(sim)
 
     async def _power_off(self, fault: PowerOff, *nodes: SimNode) -> Undo:
         await self._cluster.power_off(*nodes, tear=fault.tear)
+        return self._held_down(*nodes)
+
+    async def _stop(self, fault: Stop, sim: SimNode) -> Undo:
+        del fault
+        undo = self._held_down(sim)
+        await self._cluster.stop(sim)
+        return undo
+
+    def _held_down(self, *nodes: SimNode) -> Undo:
+        """Until this ends, and whatever else holds them down."""
+        ends = [self._overlapping.begin(("down", sim.name), True, _ignore) for sim in nodes]
 
         async def undo() -> None:
+            for end in ends:
+                end()
             for sim in nodes:
                 await self._start_again(sim)
 
         return undo
 
-    async def _stop(self, fault: Stop, sim: SimNode) -> Undo:
-        del fault
-        await self._cluster.stop(sim)
-        return lambda: self._start_again(sim)
-
-    async def _pause(self, fault: Pause, sim: SimNode) -> Undo:
-        del fault
-        self._cluster.pause(sim)
-
-        async def undo() -> None:
-            self._cluster.resume(sim)
-
-        return undo
-
     async def _start_again(self, sim: SimNode) -> None:
+        if self._overlapping.holds(("down", sim.name)):
+            return
         if sim.life is Life.STOPPING:
             await sim.ended.wait()
         if sim.life in (Life.DOWN, Life.ENDED):
             await self._cluster.start(sim)
+
+    async def _pause(self, fault: Pause, sim: SimNode) -> Undo:
+        del fault
+
+        def put(is_paused: bool | None) -> None:
+            if is_paused:
+                self._cluster.pause(sim)
+            else:
+                self._cluster.resume(sim)
+
+        return self._in_force(("pause", sim.name), True, put)
 
     # --- the network ----------------------------------------------------------------------------
 
@@ -360,34 +376,31 @@ class Injector:
         return self._cut_pairs([(a, b) for a in inside for b in outside], one_way=False)
 
     def _cut_pairs(self, pairs: list[tuple[SimNode, SimNode]], *, one_way: bool) -> Undo:
-        for source, target in pairs:
-            self._fabric.cut(source.host.ip, target.host.ip, one_way=one_way)
-
-        async def undo() -> None:
+        def put(is_cut: bool | None) -> None:
+            change = self._fabric.cut if is_cut else self._fabric.uncut
             for source, target in pairs:
-                self._fabric.heal(source.host.ip, target.host.ip)
+                change(source.host.ip, target.host.ip, one_way=one_way)
 
-        return undo
+        return self._in_force(object(), True, put)
 
     async def _flap(self, fault: Flap, sim: SimNode) -> Undo:
         pairs = [(sim, other) for other in self._cluster.nodes if other is not sim]
-        scope = trio.CancelScope()
-        self._flaps.append(scope)
-        heal = self._cut_pairs(pairs, one_way=False)
+        heals = [self._cut_pairs(pairs, one_way=False)]
 
         async def flap() -> None:
-            with scope:
-                while True:
-                    await trio.sleep(fault.period_s)
-                    await heal()
-                    await trio.sleep(fault.period_s)
-                    self._cut_pairs(pairs, one_way=False)
+            while True:
+                await trio.sleep(fault.period_s)
+                await heals.pop()()
+                await trio.sleep(fault.period_s)
+                heals.append(self._cut_pairs(pairs, one_way=False))
+
+        scope = self._goes_on(flap)
 
         async def undo() -> None:
             scope.cancel()
-            await heal()
+            while heals:
+                await heals.pop()()
 
-        self._nursery.start_soon(flap)
         return undo
 
     async def _clog(self, fault: Clog, a: SimNode, b: SimNode) -> Undo:
@@ -407,74 +420,106 @@ class Injector:
             for stream in held:
                 stream.break_off()
 
-        self._nursery.start_soon(break_off)
+        self._goes_on(break_off)
         return _nothing
+
+    def _goes_on(self, work: Callable[[], Awaitable[None]]) -> trio.CancelScope:
+        """Between a fault's beginning and the end of all faults, at the latest."""
+        scope = trio.CancelScope()
+
+        async def task() -> None:
+            with scope:
+                await work()
+
+        self._going_on.append(scope)
+        self._nursery.start_soon(task)
+        return scope
 
     async def _bad_link(self, fault: BadLink, a: SimNode, b: SimNode) -> Undo:
         link = Link(**{f.name: getattr(fault, f.name) for f in dataclasses.fields(Link)})
         ways = [(a.host.ip, b.host.ip)] + [(b.host.ip, a.host.ip)] * (not fault.one_way)
-        for way in ways:
-            self._fabric.set_link(*way, link)
+        undos = [
+            self._in_force(("link", way), link, functools.partial(self._put_link, way))
+            for way in ways
+        ]
 
         async def undo() -> None:
-            for way in ways:
-                self._fabric.reset_link(*way)
+            for each in undos:
+                await each()
 
         return undo
+
+    def _put_link(self, way: tuple[str, str], link: Link | None) -> None:
+        if link is None:
+            self._fabric.reset_link(*way)
+        else:
+            self._fabric.set_link(*way, link)
 
     async def _slow_reader(self, fault: SlowReader, sim: SimNode) -> Undo:
         del fault
-        self._fabric.reads_late(sim.host.ip, *SLOW_READ_S)
 
-        async def undo() -> None:
-            self._fabric.reads_late(sim.host.ip, 0.0, 0.0)
+        def put(late_s: tuple[float, float] | None) -> None:
+            self._fabric.reads_late(sim.host.ip, *(late_s or (0.0, 0.0)))
 
-        return undo
+        return self._in_force(("reads", sim.name), SLOW_READ_S, put)
 
     async def _lossy(self, fault: Lossy) -> Undo:
-        self._fabric.link = Link(
+        link = Link(
             delay_s=fault.delay_s,
             jitter_s=fault.jitter_s,
             loss=fault.loss,
             duplicate=fault.duplicate,
         )
 
+        def put(link: Link | None) -> None:
+            self._fabric.link = link or self._link
+
+        return self._in_force("all links", link, put)
+
+    def _in_force(self, what: Hashable, value: Any, put: Callable[[Any | None], None]) -> Undo:
+        """See `Overlapping.begin`."""
+        end = self._overlapping.begin(what, value, put)
+
         async def undo() -> None:
-            self._fabric.link = self._link
+            end()
 
         return undo
 
     # --- disks and clocks -----------------------------------------------------------------------
 
     async def _slow_disk(self, fault: SlowDisk, sim: SimNode) -> Undo:
-        sim.host.durations_s["fsync"] = fault.fsync_s
+        def put(fsync_s: float | None) -> None:
+            if fsync_s is None:
+                sim.host.durations_s.pop("fsync", None)
+            else:
+                sim.host.durations_s["fsync"] = fsync_s
 
-        async def undo() -> None:
-            sim.host.durations_s.pop("fsync", None)
-
-        return undo
+        return self._in_force(("fsync", sim.name), fault.fsync_s, put)
 
     async def _hung_disk(self, fault: HungDisk, sim: SimNode) -> Undo:
         del fault
-        sim.host.disk.hang()
 
-        async def undo() -> None:
-            sim.host.disk.unhang()
+        def put(is_hung: bool | None) -> None:
+            if is_hung:
+                sim.host.disk.hang()
+            else:
+                sim.host.disk.unhang()
 
-        return undo
+        return self._in_force(("hung", sim.name), True, put)
 
     async def _full_disk(self, fault: FullDisk, sim: SimNode) -> Undo:
         del fault
-        sim.host.disk.capacity_bytes = sim.host.disk.used_bytes()
+
+        def put(capacity_bytes: int | None) -> None:
+            sim.host.disk.capacity_bytes = capacity_bytes or CAPACITY_BYTES
+
+        end = self._overlapping.begin(("full", sim.name), sim.host.disk.used_bytes(), put)
 
         async def undo() -> None:
-            self._make_room(sim)
+            end()
             await self._start_again(sim)
 
         return undo
-
-    def _make_room(self, sim: SimNode) -> None:
-        sim.host.disk.capacity_bytes = CAPACITY_BYTES
 
     async def _disk_error(self, fault: DiskError, sim: SimNode) -> Undo:
         disk = sim.host.disk
@@ -483,7 +528,7 @@ class Injector:
             await self._cluster.crash(sim)
         disk.fail(fault.action, name=max(segments, default=None))
         if fault.action == "read":
-            await self._cluster.start(sim)
+            await self._start_again(sim)
 
         async def undo() -> None:
             disk.stop_failing()
@@ -522,12 +567,10 @@ class Injector:
                 await trio.sleep(POLL_S)
 
     async def _drift_clock(self, fault: DriftClock, sim: SimNode) -> Undo:
-        sim.host.clock.drift_wall(fault.by_ppm)
+        def put(by_ppm: float | None) -> None:
+            sim.host.clock.drift_wall(by_ppm or 0.0)
 
-        async def undo() -> None:
-            sim.host.clock.drift_wall(0.0)
-
-        return undo
+        return self._in_force(("drift", sim.name), fault.by_ppm, put)
 
     async def _step_clock(self, fault: StepClock, sim: SimNode) -> Undo:
         sim.host.clock.step_wall(fault.by_s)
@@ -541,6 +584,10 @@ def _named(fault: Fault) -> tuple[str, ...]:
     if isinstance(fault, PairFault):
         return (fault.a, fault.b)
     return fault.nodes if isinstance(fault, PowerOff | Split) else ()
+
+
+def _ignore(value: Any) -> None:
+    """Nothing is to be put in force: the fault has done it already."""
 
 
 async def _missed() -> None:

@@ -91,7 +91,8 @@ class Ways:
         """Is no way cut, and has every host power? Spares streams the look at each way."""
         self._rng = rng
         self._links: dict[Way, Link] = {}
-        self._cuts: dict[Way, None] = {}
+        self._cuts: dict[Way, int] = {}
+        """By how many faults at once."""
         self._clogged_until: dict[Way, float] = {}
         self._busy_until: dict[Way, float] = {}
         self._off: dict[str, None] = {}
@@ -109,7 +110,14 @@ class Ways:
         self._links.clear()
 
     def cut(self, source: str, target: str) -> None:
-        self._cuts[source, target] = None
+        self._cuts[source, target] = self._cuts.get((source, target), 0) + 1
+        self._look()
+
+    def uncut(self, source: str, target: str) -> None:
+        """One cut less; the way is whole when it was the last."""
+        left = self._cuts.pop((source, target), 1) - 1
+        if left:
+            self._cuts[source, target] = left
         self._look()
 
     def clog(self, source: str, target: str, *, until: float) -> None:
@@ -119,7 +127,8 @@ class Ways:
         )
 
     def heal(self, source: str, target: str) -> None:
-        """The way is neither cut nor clogged. What waits in a clog stays until its end."""
+        """The way is neither cut, however often it was, nor clogged. What waits in a clog stays
+        until its end."""
         self._cuts.pop((source, target), None)
         self._clogged_until.pop((source, target), None)
         self._look()

@@ -111,6 +111,13 @@ class SimFabric:
         if not one_way:
             self.ways.cut(target, source)
 
+    def uncut(self, source: str, target: str, *, one_way: bool = False) -> None:
+        """One `cut` is over; others of the same ways may go on."""
+        self._settle()
+        self.ways.uncut(source, target)
+        if not one_way:
+            self.ways.uncut(target, source)
+
     def clog(self, source: str, target: str, for_s: float) -> None:
         """What is sent from `source` to `target` within `for_s` arrives after that. One way."""
         self.ways.clog(source, target, until=self.time.now() + for_s)
@@ -122,9 +129,13 @@ class SimFabric:
         self.ways.heal(target, source)
 
     def heal_all(self) -> None:
-        """All ways are whole. Links, slow readers and hosts without power stay as they are."""
+        """All ways are whole; streams that are still held are reset. Links, slow readers and hosts
+        without power stay as they are."""
         self._settle()
         self.ways.heal_all()
+        for stream in list(self._streams.values()):
+            if stream.end.not_before > self.time.now():
+                stream.reset()
 
     def reset_streams(self, one: str, other: str) -> None:
         """Both ends of all streams between two hosts are reset, as by a firewall that lost its

@@ -9,14 +9,12 @@ from typing import Annotated
 
 import msgspec
 
+from muster_protocol.limits import VOTERS_MAX
 from muster_protocol.types import HexId
 from muster_protocol.wire.codec import Decoder
 from muster_protocol.wire.raft import Configuration, Generation
 
-FOUNDERS_MAX = 7
-"""More voters only make every write slower; Raft's authors and etcd advise at most seven."""
-
-Founders = Annotated[tuple[HexId, ...], msgspec.Meta(min_length=1, max_length=FOUNDERS_MAX)]
+Founders = Annotated[tuple[HexId, ...], msgspec.Meta(min_length=1, max_length=VOTERS_MAX)]
 
 
 class Propose(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from muster.cli.parser import count
-from muster.config.schema import VOTERS_MAX
 from muster_protocol.errors import UsageError
+from muster_protocol.limits import VOTERS_MAX
 
 if TYPE_CHECKING:
     import argparse

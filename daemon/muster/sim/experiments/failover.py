@@ -44,11 +44,12 @@ from muster.sim.history import HistoryRecorder
 from muster.sim.simulation import Moment, Plan, Report, Simulation, Timed
 from muster.sim.workload import Workload
 from muster_protocol.errors import LocalError, UsageError
+from muster_protocol.limits import VOTERS_MAX
 
 MEMBERS: Final = (3,)
 SIZE_MIN: Final = 3
-SIZE_MAX: Final = 9
-"""More voters than that nobody has; and each write is on all disks."""
+SIZE_MAX: Final = VOTERS_MAX
+"""All of them vote."""
 
 SEEDS: Final = 20
 

@@ -101,3 +101,15 @@ def test_a_bug_in_a_node_ends_the_run() -> None:
 
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
         play(scene)
+
+
+def test_of_a_large_cluster_as_many_found_it_as_may_vote() -> None:
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            cluster = SimCluster(nursery, 9)
+            await cluster.start()
+            await cluster.founded()
+            assert sum(sim.agents.consistency.has_seat for sim in cluster.nodes) == 7
+            nursery.cancel_scope.cancel()
+
+    run_seeded(run, seed="1")

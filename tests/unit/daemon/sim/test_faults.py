@@ -459,3 +459,45 @@ def test_a_node_outlives_a_flight_recorder_whose_disk_fails() -> None:
         assert sim.running.recorder.records_dropped > 0
 
     play(scene)
+
+
+def test_the_end_of_a_fault_leaves_others_of_the_same_ways_and_hosts_alone() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        one = cluster.nodes[0]
+        alone, _ = await injector.begin(Isolate(node="n1"))
+        short, _ = await injector.begin(Cut(a="n1", b="n2"))
+        await short()
+        assert cuts(cluster) == ["1>2", "1>3", "2>1", "3>1"]
+        await alone()
+        assert cuts(cluster) == []
+
+        slow, _ = await injector.begin(SlowDisk(node="n1", fsync_s=0.5))
+        slower, _ = await injector.begin(SlowDisk(node="n1", fsync_s=0.9))
+        await slow()
+        assert one.host.durations_s["fsync"] == 0.9
+        await slower()
+        assert "fsync" not in one.host.durations_s
+
+        power, _ = await injector.begin(PowerOff())
+        killed, _ = await injector.begin(Crash(node="n1"))
+        await killed()
+        assert one.life is Life.DOWN
+        await power()
+        assert one.life is Life.RUNNING
+
+    play(scene)
+
+
+def test_streams_that_are_held_are_not_when_all_faults_end() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        await injector.begin(OldStreams(a="n1", b="n2", for_s=6_000.0, broken_after_s=2_000.0))
+        await injector.heal_all()
+        await trio.sleep(5.0)
+        assert cluster.leader() is not None
+        consistency = cluster.nodes[0].agents.consistency
+        revision = consistency.revision()
+        for number, sim in enumerate(cluster.nodes, start=1):
+            await write(cluster, sim, number)
+        await cluster.until(lambda: consistency.revision() == revision + 3)
+
+    play(scene)
