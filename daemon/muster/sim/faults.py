@@ -543,7 +543,9 @@ class Injector:
             return _missed
         await self._cluster.crash(sim)
         disk = sim.host.disk
-        hit = disk.rot(self._rng, of=lambda name: is_segment(name) or is_snapshot(name))
+        # An older snapshot is about to be removed, and read by nobody.
+        newest = max(filter(is_snapshot, disk.files), default="")
+        hit = disk.rot(self._rng, of=lambda name: is_segment(name) or name == newest)
         assert hit is not None, "a voter has a journal"
         name, bit = hit
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -290,6 +291,30 @@ def test_what_rots_on_a_node_that_does_not_vote_is_a_fault_of_nobody() -> None:
         _, whom = await injector.begin(BitRot(node="n2"))
         assert whom == ""
         assert cluster.nodes[1].life is Life.DOWN
+
+    play(scene)
+
+
+def test_a_snapshot_that_is_about_to_be_removed_may_rot() -> None:
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        files = cluster.nodes[1].host.disk.mount()
+        for index in (1, 2):
+            handle = files.append(f"snapshot-{index:020}-{1:020}.snap")
+            handle.write(b"x" * 512 * 1_000)
+            handle.sync()
+            handle.close()
+        files.sync_directory()
+        hit: list[str] = []
+        rot = cluster.nodes[1].host.disk.rot
+
+        def rotten(*args: Any, **options: Any) -> tuple[str, int] | None:
+            found = rot(*args, **options)
+            hit.append(found[0] if found is not None else "")
+            return found
+
+        cluster.nodes[1].host.disk.rot = rotten  # type: ignore[method-assign]
+        await injector.begin(BitRot(node="n2"))
+        assert hit == [f"snapshot-{2:020}-{1:020}.snap"]
 
     play(scene)
 
