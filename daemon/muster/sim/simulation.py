@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 import trio
@@ -34,6 +34,8 @@ from muster_protocol.errors import ConfigError, UsageError, first_of
 if TYPE_CHECKING:
     from muster_protocol.effects import Notify
     from muster_protocol.types import Address
+
+T = TypeVar("T")
 
 FOUNDING_S: Final = 60.0
 QUIET_S: Final = 30.0
@@ -93,7 +95,8 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a run. `verdict`: ok, violated (an invariant), or crashed (the daemon)."""
+    """What became of a run. `verdict`: ok, violated (an invariant), crashed (the daemon), or
+    undecided (nothing is wrong, but the history took too long to be judged)."""
 
     schema: str = "muster.simulation/1"
     seed: str
@@ -139,9 +142,12 @@ class Simulation:
         self._on_progress = on_progress
         self._timeline: list[Moment] = []
         self._recovered_after_s: float | None = None
-        self.log = EventLog(trio.current_time, write=write_line)
+        write = functools.partial(self._observe, write_line) if write_line is not None else None
+        self.log = EventLog(trio.current_time, write=write)
         self._told = Told()
         self._linearizability = ""
+        self._why_undecided = ""
+        self._observer_failed: OSError | None = None
         self._watch: Watch | None = None
         self._cluster: SimCluster | None = None
         self._virtual_s = 0.0
@@ -155,11 +161,15 @@ class Simulation:
         failed: Exception | None = None
         try:
             run_seeded(self._run, seed=self._plan.seed)
+        except* KeyboardInterrupt:
+            raise KeyboardInterrupt from None
         except* Violated as group:
             failed = first_of(group)
         except* (UsageError, ConfigError) as group:
             raise first_of(group) from None
         except* Exception as group:  # noqa: BLE001 (whatever it is, the run has found it)
+            if self._observer_failed is not None:
+                raise self._observer_failed from None
             failed = self.crash = first_of(group)
         return self._report(failed)
 
@@ -181,33 +191,39 @@ class Simulation:
             for sim in cluster.nodes:
                 sim.host.disk.on_sync = functools.partial(self._synced, sim)
             self._watch = watch = Watch(cluster)
+            clients = self._clients(cluster, watch)
             injector = Injector(cluster, self._entropy.stream("faults"), nursery)
             nursery.start_soon(self._look, watch)
             try:
                 await cluster.start()
                 await self._founded(watch)
-                await self._safety(injector)
-                await self._liveness(injector, watch)
+                await self._safety(injector, clients)
+                await self._liveness(injector, watch, clients)
                 await self._quiescence(watch)
             finally:
                 self._virtual_s = trio.current_time()
             nursery.cancel_scope.cancel()
 
     async def _founded(self, watch: Watch) -> None:
-        await _within(FOUNDING_S, lambda: not watch.not_recovered(), "no cluster was founded")
+        await _within(
+            FOUNDING_S,
+            lambda: not watch.not_recovered(),
+            lambda: "no cluster was founded: " + "; ".join(watch.not_recovered()),
+        )
         self._tell("cluster", f"founded, led by {self._leader_name()}")
 
-    async def _safety(self, injector: Injector) -> None:
-        assert self._cluster is not None
-        assert self._watch is not None
+    def _clients(self, cluster: SimCluster, watch: Watch) -> Clients:
         clients = Clients(
-            self._cluster,
+            cluster,
             self._plan.workload,
             rng=self._entropy.stream("clients"),
             history=self.history,
-            acknowledged=self._watch.acknowledged,
+            acknowledged=watch.acknowledged,
         )
         self._told = clients.told
+        return clients
+
+    async def _safety(self, injector: Injector, clients: Clients) -> None:
         with trio.move_on_after(self._plan.for_s):
             async with trio.open_nursery() as phase:
                 phase.start_soon(clients.run)
@@ -224,7 +240,7 @@ class Simulation:
         await undo()
         self._tell("fault", f"ends: {what}")
 
-    async def _liveness(self, injector: Injector, watch: Watch) -> None:
+    async def _liveness(self, injector: Injector, watch: Watch, clients: Clients) -> None:
         self._tell("cluster", "all faults end")
         healed_at = trio.current_time()
         await injector.heal_all()
@@ -235,6 +251,11 @@ class Simulation:
         )
         self._recovered_after_s = round(trio.current_time() - healed_at, 3)
         self._tell("cluster", f"recovered, led by {self._leader_name()}")
+        assert self._cluster is not None
+        for sim in self._cluster.nodes:
+            session = self._entropy.stream(f"proof {sim.name}").randbytes(16).hex()
+            if not await clients.prove(sim, session):
+                raise Violated("liveness", f"{sim.name} does not answer a write and a read")
 
     async def _quiescence(self, watch: Watch) -> None:
         await _within(QUIET_S, watch.is_quiet, "the replicas do not come level")
@@ -245,6 +266,7 @@ class Simulation:
         """Is what the clients saw linearizable? Errors: Violated."""
         judgement = judge(History("registry", self.history.operations()))
         self._linearizability = judgement.verdict.value
+        self._why_undecided = judgement.why_unknown
         if judgement.explanation is not None:
             why = judgement.explanation
             told = "; ".join(line.strip() for line in timeline(why.operations))
@@ -256,8 +278,19 @@ class Simulation:
         while True:
             watch.look()
             if self._on_progress is not None:
-                self._on_progress(trio.current_time())
+                self._observe(self._on_progress, trio.current_time())
+            if self._observer_failed is not None:
+                raise self._observer_failed
             await trio.sleep(LOOK_S)
+
+    def _observe(self, tell: Callable[[T], object], what: T) -> None:
+        """Most of this is told in the middle of what a node does, which must not feel that a disk
+        is full, or that the reader of a pipe has gone: the run ends with its next look."""
+        if self._observer_failed is None:
+            try:
+                tell(what)
+            except OSError as error:
+                self._observer_failed = error
 
     def _note(self, sim: SimNode, part: str, note: Notify) -> None:
         fields = " ".join(f"{name}={value}" for name, value in note.fields.items())
@@ -278,7 +311,7 @@ class Simulation:
         moment = Moment(round(trio.current_time(), 3), where, what)
         self._timeline.append(moment)
         if self._on_moment is not None:
-            self._on_moment(moment)
+            self._observe(self._on_moment, moment)
 
     def _leader_name(self) -> str:
         assert self._cluster is not None
@@ -291,6 +324,8 @@ class Simulation:
             verdict, checker, what = "violated", failed.checker, failed.what
         elif failed is not None:
             verdict, checker, what = "crashed", type(failed).__name__, str(failed)
+        elif self._why_undecided:
+            verdict, checker, what = "undecided", "linearizability", self._why_undecided
         assert self._watch is not None
         assert self._cluster is not None
         network = self._cluster.fabric.statistics()

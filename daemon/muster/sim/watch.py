@@ -13,6 +13,7 @@ import trio
 
 from muster.agents.failure import FailureDetector
 from muster.sim.checkers.bounds import within_bounds
+from muster.sim.checkers.fence import MinorityFence
 from muster.sim.checkers.membership import (
     MembershipViews,
     accused_with_input_unread,
@@ -40,6 +41,10 @@ has no end is there a second later too, and counting was a tenth of an idle run.
 ACCUSATIONS: Final = ("membership.suspicion.raised", "membership.member.failed")
 """What a node says when one of its own timers ends in an accusation."""
 
+FAILURES: Final = ("agent.failed", "agent.parked")
+"""What a supervisor says of an agent that raised. No fault of ours makes one: disks that fail end
+the node."""
+
 
 class Watch:
     """All checkers of one run, and where they get their facts."""
@@ -50,6 +55,7 @@ class Watch:
         self.prefixes = CommittedPrefixes()
         self.views = MembershipViews()
         self.acknowledged = AcknowledgedWrites()
+        self.fence = MinorityFence()
         self._found: list[Violated] = []
         self._log: dict[int, bytes] = {}
         self._looks = 0
@@ -67,6 +73,9 @@ class Watch:
             self.elections.leads(sim.name, note.fields["term"])
         elif note.event in ACCUSATIONS and note.fields["reason"] == SILENT:
             accused_with_input_unread(sim.name, note.fields["name"], self._unread(sim))
+        elif note.event in FAILURES:
+            told = f"{note.fields['agent']} of {sim.name} failed: {note.fields['error']}"
+            raise Violated("agents", told)
 
     def _unread(self, sim: SimNode) -> int:
         """Packets that have arrived, and events that wait, at the failure detector."""
@@ -81,6 +90,7 @@ class Watch:
         if self._found:
             raise self._found[0]
         self._looks += 1
+        self._look_at_sides()
         for turn, sim in enumerate(self._cluster.nodes, start=self._looks):
             voter = voter_of(sim)
             if voter is not None:
@@ -89,6 +99,24 @@ class Watch:
                 self._look_at_members(sim)
             if turn % SIZES_EVERY == 0:
                 _check_sizes(sim, voter)
+
+    def _look_at_sides(self) -> None:
+        """Who cannot reach a majority of the voters, and acts all the same?"""
+        voters = self._cluster.nodes[: self._cluster.founders]
+        majority, now = len(voters) // 2 + 1, trio.current_time()
+        for sim in voters:
+            if _is_off(sim):
+                self.fence.pauses(sim.name)
+                continue
+            reached = sum(other is sim or self._is_in_reach(sim, other) for other in voters)
+            may_act = sim.running.verdict().may_act
+            self.fence.sees(sim.name, now, is_minority=reached < majority, may_act=may_act)
+
+    def _is_in_reach(self, sim: SimNode, other: SimNode) -> bool:
+        """Neither gone, nor behind a cut of either way, which is enough to break all streams."""
+        here, there, fabric = sim.host.ip, other.host.ip, self._cluster.fabric
+        is_cut = fabric.is_cut(here, there) or fabric.is_cut(there, here)
+        return other.is_up and other.life is not Life.PAUSED and not is_cut
 
     def _look_at_voter(self, sim: SimNode, voter: Any) -> None:
         if voter.core.role is Role.LEADER:
@@ -118,7 +146,7 @@ class Watch:
         if off:
             return off
         if cluster.leader() is None:
-            return ["there is no leader whom all follow"]
+            return ["there is no leader whom all follow", *map(_standing, cluster.nodes)]
         views = {
             sim.name: {view.name: view.state.name.lower() for view in sim.running.members()}
             for sim in cluster.nodes
@@ -167,6 +195,13 @@ def voter_of(sim: SimNode) -> Any:
     parts = sim.node.parts if sim.is_up and sim.node is not None else None
     consistency = parts.agents.consistency if parts is not None else None
     return consistency.voter if consistency is not None else None
+
+
+def _standing(sim: SimNode) -> str:
+    """What keeps it from acting, if anything does."""
+    verdict, consistency = sim.running.verdict(), sim.agents.consistency
+    is_founding = consistency is not None and not consistency.cluster
+    return f"{sim.name}: {consistency.founding_hint() if is_founding else verdict.reason}"
 
 
 def _check_sizes(sim: SimNode, voter: Any) -> None:

@@ -38,12 +38,16 @@ if TYPE_CHECKING:
     import random
 
 StoreOperation = Put | Get | Delete
+Share = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
 CALL_S: Final = 3.0
 """For one attempt; then the next node is asked."""
 
 PAUSE_S: Final = 0.1
 """Between attempts."""
+
+PROOF_S: Final = 20.0
+"""For what must be answered in the end: some time-outs, and a few attempts."""
 
 STAY: Final = 0.9
 """How often a client stays with its node: connections are kept."""
@@ -61,10 +65,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     value_bytes: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 16
     give_up_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
-    put: float = 4.0
-    get: float = 4.0
-    cas: float = 1.5
-    delete: float = 0.5
+    put: Share = 4.0
+    get: Share = 4.0
+    cas: Share = 1.5
+    delete: Share = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.put + self.get + self.cas + self.delete:
+            raise ValueError("put, get, cas and delete are all 0: there is nothing to ask")
 
 
 @dataclass(slots=True)
@@ -114,8 +122,10 @@ class Clients:
             if self._rng.random() > STAY:
                 sim = self._rng.choice(self._cluster.nodes)
             request += 1
-            attempt = _Attempts(session, request, self._operation(number, request), sim)
-            await self._ask(number, attempt)
+            operation = self._operation(number, request)
+            within_s = self._workload.give_up_s
+            attempt = _Attempts(session, request, operation, sim, within_s=within_s)
+            await self._ask(f"c{number}", attempt)
 
     def _operation(self, client: int, request: int) -> StoreOperation:
         load, key = self._workload, f"key {self._rng.randrange(self._workload.keys)}"
@@ -128,12 +138,24 @@ class Clients:
         )
         return self._rng.choices([kind for _, kind in kinds], [share for share, _ in kinds])[0]
 
+    async def prove(self, sim: SimNode, session: str) -> bool:
+        """Does this node, and no other, answer a write and a read?"""
+        key = f"proof {sim.name}"
+        operations: tuple[StoreOperation, ...] = (Put(key, b"proof"), Get(key))
+        for request, operation in enumerate(operations, start=1):
+            before = self.told.ok
+            attempt = _Attempts(session, request, operation, sim, within_s=PROOF_S, stays=True)
+            await self._ask("proof", attempt)
+            if self.told.ok == before:
+                return False
+        return True
+
     # --- one operation ------------------------------------------------------------------------
 
-    async def _ask(self, client: int, attempt: _Attempts) -> None:
+    async def _ask(self, client: str, attempt: _Attempts) -> None:
         operation = attempt.operation
         request = request_of(operation)
-        number = self._history.invoke(f"c{client}", request, trio.current_time())
+        number = self._history.invoke(client, request, trio.current_time())
         is_settled = False
         try:
             result = await self._answer(attempt)
@@ -169,14 +191,15 @@ class Clients:
 
     async def _answer(self, attempt: _Attempts) -> Result | None:
         """None: no answer within the time, or a refusal that settles it."""
-        with trio.move_on_after(self._workload.give_up_s):
+        with trio.move_on_after(attempt.within_s):
             while True:
                 if attempt.sim.life is Life.RUNNING and _consistency(attempt.sim) is not None:
                     result = await self._attempt(attempt)
                     if result is not None or attempt.is_refused:
                         return result
                 await trio.sleep(PAUSE_S)
-                attempt.sim = self._rng.choice(self._cluster.nodes)
+                if not attempt.stays:
+                    attempt.sim = self._rng.choice(self._cluster.nodes)
         return None
 
     async def _attempt(self, attempt: _Attempts) -> Result | None:
@@ -207,7 +230,7 @@ class Clients:
         except Refused:
             # A refused first attempt settles it; after a doubtful one it says nothing.
             attempt.is_under_way = False
-            attempt.is_refused = not attempt.is_in_doubt
+            attempt.is_refused = not (attempt.is_in_doubt or attempt.stays)
         except (OutcomeUnknown, ProcessGone):
             pass  # in doubt, as is what took too long
         attempt.is_in_doubt = attempt.is_in_doubt or attempt.is_under_way
@@ -222,6 +245,10 @@ class _Attempts:
     request: int
     operation: StoreOperation
     sim: SimNode
+    within_s: float
+    stays: bool = False
+    """With its node, and asks again when it is refused."""
+
     since: int | None = None
     is_under_way: bool = False
     is_in_doubt: bool = False

@@ -57,10 +57,16 @@ def accused_with_input_unread(observer: str, member: str, unread: int) -> None:
 
 def converged(views: Mapping[str, Mapping[str, str]]) -> list[str]:
     """`views`: observer -> member -> state, of all that run. What still differs, one line each."""
-    running = list(views)
-    return [
+    missing = [
         f"{observer} sees {member} {states.get(member, 'not at all')}"
         for observer, states in views.items()
-        for member in running
+        for member in views
         if states.get(member) != ALIVE
     ]
+    ghosts = [
+        f"{observer} sees {member} {state}, and there is no such node"
+        for observer, states in views.items()
+        for member, state in states.items()
+        if member not in views and state in (ALIVE, SUSPECT)
+    ]
+    return missing + ghosts

@@ -84,7 +84,7 @@ class CommittedOnMajority:
 
     def __init__(self, majority: int) -> None:
         self._majority = majority
-        self._up_to = 1
+        self._up_to = 1  # each voter makes the first entry itself, when the cluster is founded
 
     def committed(self, node: str, index: int, holders: Iterable[str]) -> None:
         """`node` takes this entry for committed, and `holders` have it durably. What was committed

@@ -158,6 +158,12 @@ class RaftVoters(EventHeap):
             self._failing[node_id] = None
             self._disks[node_id].fail("sync")
 
+    def stop_failing(self) -> None:
+        """Disks that were to fail, and did not yet, do not."""
+        for node_id in self._failing:
+            self._disks[node_id].stop_failing()
+        self._failing.clear()
+
     def _fails(self, node_id: NodeId, error: StorageError) -> None:
         """Its disk refused something. Errors: that, if it was not to."""
         if node_id not in self._failing:

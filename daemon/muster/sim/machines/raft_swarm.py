@@ -298,6 +298,7 @@ class RaftRun:
         voters = self.voters
         voters.ways.release()
         voters.snapshots.power_failing = 0.0
+        voters.stop_failing()
         for node in voters.ids:
             voters.nodes[node].disk.power_off_in(None)
             voters.restart(node)
@@ -324,12 +325,12 @@ class RaftRun:
 
     def _is_everywhere(self, command: bytes) -> bool:
         return all(
-            bool(node.applied) and any(data == command for _, data in node.applied[-5:])
-            for node in self.voters.live()
+            node.up and any(data == command for _, data in node.applied[-5:])
+            for node in self.voters.nodes.values()
         )
 
     def _nothing_is_lost(self) -> None:
-        for node in self.voters.live():
+        for node in self.voters.nodes.values():
             applied = dict(node.applied)
             for command, index in self.voters.acknowledged.items():
                 if applied.get(index) != command:
