@@ -7,7 +7,7 @@ first, ages are said as ages, and what is stale says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from muster.cli.terminal import Block, Styled, Table
@@ -409,14 +409,17 @@ def version(result: Any) -> list[Block]:
 # --- the simulator ------------------------------------------------------------------------------
 
 
-def simulation_plan(plan: Any) -> list[Block]:
-    """What a run will be, before it begins."""
+def simulation_plan(plan: Any, describe: Callable[[Any], str]) -> list[Block]:
+    """What a run will be, before it begins. `describe` tells a fault in one line."""
     load, link = plan.workload, plan.link
+    delay = f"delay {link.delay_s * 1000:g} ms + {link.jitter_s * 1000:g} ms"
+    clocks = f", clocks differ by up to {plan.clock_ppm:g} ppm" if plan.clock_ppm else ""
     return [
         Styled(f"{plan.name or 'simulation'}, seed {plan.seed}", "bold"),
         f"{plan.nodes} nodes, {plan.for_s:g} s of faults, then {plan.recover_s:g} s to recover",
         f"{load.clients} clients, {load.rate_per_s:g} requests/s, {load.keys} keys",
-        f"delay {link.delay_s * 1000:g} ms + {link.jitter_s * 1000:g} ms, loss {link.loss:g}",
+        f"{delay}, loss {link.loss:g}, duplicates {link.duplicate:g}{clocks}",
+        *(f"  at {timed.at_s:8.3f} s  {describe(timed.fault)}" for timed in plan.faults),
     ]
 
 
@@ -450,6 +453,9 @@ def simulation_line(report: Any) -> list[Block]:
 def _verdict(report: Any) -> Styled:
     if report.verdict == "ok":
         return Styled("ok: all that was checked holds", "good")
+    if report.verdict == "undecided":
+        told = "UNDECIDED: nothing is wrong, but the history is too hard to judge"
+        return Styled(f"{told}: {report.what}; fewer clients or more keys make it easier", "bad")
     return Styled(f"{report.verdict.upper()}: {report.checker}: {report.what}", "bad")
 
 

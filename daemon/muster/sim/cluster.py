@@ -271,17 +271,15 @@ class SimCluster:
             process.cancel_scope.cancel()
 
     def _configuration(self, sim: SimNode) -> Any:
-        return load_config(
+        return _configuration(
             self._config_file,
-            flags={
+            {
                 "node.name": sim.name,
                 "node.bind": sim.host.ip,
-                "node.state_dir": "/state",
                 "cluster.bootstrap_expect": self.founders if sim.number <= self.founders else 0,
                 "cluster.join": [other.host.ip for other in self.nodes],
                 **self._settings,
             },
-            host=HERE,
         )
 
     def _take_note(self, sim: SimNode, part: str, note: Notify) -> None:
@@ -319,3 +317,12 @@ class SimCluster:
         leader = self.leader()
         assert leader is not None
         return leader
+
+
+def check_configuration(config_file: str | None) -> None:
+    """Can nodes run with this file? Errors: ConfigError."""
+    _configuration(config_file, {"node.name": "n1", "node.bind": "127.0.0.1"})
+
+
+def _configuration(config_file: str | None, flags: dict[str, Any]) -> Any:
+    return load_config(config_file, flags={"node.state_dir": "/state", **flags}, host=HERE)

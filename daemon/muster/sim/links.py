@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from muster_protocol.types import Rng
@@ -39,6 +41,12 @@ LOST_IN_A_ROW_MAX: Final = 8
 Way = tuple[str, str]
 """Two hosts: from, to."""
 
+Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Delay = Annotated[float, msgspec.Meta(ge=0, le=60)]
+MtuBytes = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+BytesPerSecond = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+"""As in scenario files, where they are checked; `Link` believes whoever makes it in code."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -47,22 +55,22 @@ class Link:
     Chances are 0.0 to 1.0, per packet. Times are in seconds, one way.
     """
 
-    delay_s: float = 0.000_2
-    jitter_s: float = 0.000_1
+    delay_s: Delay = 0.000_2
+    jitter_s: Delay = 0.000_1
     """Uniform, 0 to this, drawn each time: more than the pause between two packets reorders."""
-    tail_s: float = 0.0
+    tail_s: Delay = 0.0
     """Mean of an exponential addition: one packet in a thousand takes seven times as much."""
-    loss: float = 0.0
+    loss: Chance = 0.0
     """Of a packet. A piece of a stream that is lost comes a retransmission time-out later."""
-    duplicate: float = 0.0
-    reorder: float = 0.0
+    duplicate: Chance = 0.0
+    reorder: Chance = 0.0
     """Chance that others overtake it, because it takes up to `reorder_s` longer."""
-    reorder_s: float = 0.005
+    reorder_s: Delay = 0.005
     """Longer than a burst of packets takes on a LAN, shorter than any time-out of ours."""
-    mtu_bytes: int = MTU_BYTES
+    mtu_bytes: MtuBytes = MTU_BYTES
     """Larger packets vanish, as in a tunnel that swallows the "too big" messages. Above
     `MTU_BYTES` it changes nothing: the sending host itself refuses."""
-    bandwidth_bytes_s: float = 0.0
+    bandwidth_bytes_s: BytesPerSecond = 0.0
     """0: without limit, which a LAN is for the kilobytes that a cluster says in a second."""
 
 

@@ -12,6 +12,9 @@
     [link]                     # every way between two nodes: see `network.Link`
     loss = 0.01
 
+    [expect]                   # beyond what always holds: see `checkers.expectations`
+    leaders_max = 1
+
     [[fault]]                  # see `faults`; `do` names the kind
     at_s = [10, 40, 70]        # seconds after the founding; one or several
     do = "stop"
@@ -25,14 +28,16 @@ what chance decides (delays, losses, whom "any" hits, what clients ask), and any
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from muster.sim.checkers.expectations import Expected
 from muster.sim.cluster import SIZE_MAX
-from muster.sim.faults import AnyFault
+from muster.sim.faults import KINDS, AnyFault, check_fault, describe
 from muster.sim.network import Link
 from muster.sim.simulation import Plan, Timed
 from muster.sim.workload import Workload
@@ -50,6 +55,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     for_s: Annotated[float, msgspec.Meta(gt=0, le=86_400 * 30)] = 60.0
     recover_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
     workload: Workload = Workload()
+    expect: Expected = Expected()
     clock_ppm: Annotated[float, msgspec.Meta(ge=0, le=10_000)] = 0.0
     link: dict[str, float | str] = {}
     fault: list[dict[str, Any]] = []
@@ -65,9 +71,11 @@ def load_plan(path: str, *, seed: str) -> Plan:
         raise UsageError(f"{path}: larger than {FILE_BYTES_MAX} bytes")
     try:
         tables = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: byte {error.start} is no UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: {error}") from error
-    scenario = _converted(tables, Scenario, f"{path}")
+    scenario: Scenario = _converted(tables, Scenario, path)
     link = _link(scenario.link, path)
     faults = [
         timed
@@ -76,15 +84,26 @@ def load_plan(path: str, *, seed: str) -> Plan:
     ]
     return Plan(
         seed=seed,
-        name=scenario.name or Path(path).stem,
+        name=scenario.name,
         nodes=scenario.nodes,
         for_s=scenario.for_s,
         recover_s=scenario.recover_s,
         link=link,
         clock_ppm=scenario.clock_ppm,
         workload=scenario.workload,
+        expect=scenario.expect,
         faults=tuple(sorted(faults, key=lambda timed: timed.at_s)),
     )
+
+
+def check_plan(plan: Plan, path: str) -> None:
+    """Errors: UsageError for a fault that could never happen in this run."""
+    for timed in plan.faults:
+        why = check_fault(timed.fault, plan.nodes)
+        if timed.at_s >= plan.for_s:
+            why = f"the run has {plan.for_s:g} s"
+        if why:
+            raise UsageError(f"{path}: {describe(timed.fault)} at {timed.at_s:g} s: {why}")
 
 
 def _timed(table: dict[str, Any], where: str) -> list[Timed]:
@@ -92,8 +111,14 @@ def _timed(table: dict[str, Any], where: str) -> list[Timed]:
     if "at_s" not in rest:
         raise UsageError(f"{where}: at_s is missing: when does it begin?")
     instants = rest.pop("at_s")
-    fault = _converted(rest, AnyFault, where)
+    kind = KINDS.get(str(rest.get("do")))
+    if kind is None:
+        raise UsageError(f"{where}: do = {rest.get('do')!r}: one of {', '.join(KINDS)}")
+    del rest["do"]
+    fault: AnyFault = _converted(rest, kind, where, tag="do")
     several = instants if isinstance(instants, list) else [instants]
+    if not several:
+        raise UsageError(f"{where}: at_s is empty: when does it begin?")
     return [
         Timed(at_s=_converted(instant, Instant, f"{where}: at_s"), fault=fault)
         for instant in several
@@ -102,15 +127,39 @@ def _timed(table: dict[str, Any], where: str) -> list[Timed]:
 
 def _link(values: dict[str, float | str], path: str) -> Link:
     known = [field.name for field in dataclasses.fields(Link)]
-    unknown = [name for name in values if name not in known]
-    if unknown:
-        raise UsageError(f"{path}: link: there is no {unknown[0]!r}; one of {', '.join(known)}")
+    _no_strangers(values, known, f"{path}: link")
     link: Link = _converted(values, Link, f"{path}: link")
     return link
 
 
-def _converted(value: Any, kind: Any, where: str) -> Any:
+def _no_strangers(values: dict[str, Any], known: list[str], where: str) -> None:
+    strange = [name for name in values if name not in known]
+    if strange:
+        raise UsageError(f"{where}: there is no {strange[0]!r}; one of {', '.join(known)}")
+
+
+def _converted(value: Any, kind: Any, where: str, *, tag: str = "") -> Any:
+    if isinstance(value, dict) and issubclass(kind, msgspec.Struct):
+        _no_strangers(value, list(kind.__struct_fields__), where)
+        for table, struct in (("workload", Workload), ("expect", Expected)):
+            if isinstance(value.get(table), dict):
+                _no_strangers(value[table], list(struct.__struct_fields__), f"{where}: {table}")
+        if tag:
+            value = {**value, tag: kind.__struct_config__.tag}
+    _only_finite(value, where)
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def _only_finite(value: Any, where: str) -> None:
+    """TOML knows nan and inf, which pass every bound."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            _only_finite(each, f"{where}: {name}")
+    elif isinstance(value, list):
+        for each in value:
+            _only_finite(each, where)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where}: {value} is no number to simulate with")

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
 import trio
 
 from muster.entropy import SeededEntropy
+from muster.sim.checkers.expectations import Expected, Seen, as_expected, longest_gap_s
 from muster.sim.checkers.judgement import judge
 from muster.sim.checkers.violated import Violated
 from muster.sim.checkers.wording import timeline
 from muster.sim.cluster import SIZE_MAX, SimCluster, SimNode
 from muster.sim.deterministic import run_seeded
 from muster.sim.eventlog import EventLog, payload
-from muster.sim.faults import AnyFault, Injector, describe
+from muster.sim.faults import AnyFault, describe
 from muster.sim.history import History, HistoryRecorder
+from muster.sim.injector import Injector
 from muster.sim.network import Link
 from muster.sim.watch import LOOK_S, Watch
 from muster.sim.workload import Clients, Told, Workload
@@ -66,7 +68,7 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """All that determines a run."""
+    """All that determines a run, and what is expected of it."""
 
     seed: str
     name: str = ""
@@ -83,6 +85,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     workload: Workload = Workload()
     faults: tuple[Timed, ...] = ()
+    expect: Expected = Expected()
     config_file: str | None = None
 
 
@@ -121,6 +124,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     events_sha256: str
     timeline: tuple[Moment, ...]
+    plan: dict[str, Any]
+    """What was drawn, or stood in the scenario; no path is in it."""
 
 
 class Simulation:
@@ -150,7 +155,7 @@ class Simulation:
         self._observer_failed: OSError | None = None
         self._watch: Watch | None = None
         self._cluster: SimCluster | None = None
-        self._virtual_s = 0.0
+        self._virtual_s = self._founded_at = self._ended_at = 0.0
         self.crash: Exception | None = None
         self.history = HistoryRecorder()
 
@@ -210,6 +215,7 @@ class Simulation:
             lambda: not watch.not_recovered(),
             lambda: "no cluster was founded: " + "; ".join(watch.not_recovered()),
         )
+        self._founded_at = trio.current_time()
         self._tell("cluster", f"founded, led by {self._leader_name()}")
 
     def _clients(self, cluster: SimCluster, watch: Watch) -> Clients:
@@ -242,6 +248,7 @@ class Simulation:
 
     async def _liveness(self, injector: Injector, watch: Watch, clients: Clients) -> None:
         self._tell("cluster", "all faults end")
+        self._ended_at = trio.current_time()
         healed_at = trio.current_time()
         await injector.heal_all()
         await _within(
@@ -261,6 +268,17 @@ class Simulation:
         await _within(QUIET_S, watch.is_quiet, "the replicas do not come level")
         watch.check_state()
         self._judge()
+        assert self._cluster is not None
+        as_expected(self._plan.expect, self._seen(watch))
+
+    def _seen(self, watch: Watch) -> Seen:
+        """What happened, as far as somebody may have expected something else."""
+        return Seen(
+            leaders=watch.elections.terms,
+            refused=self._told.failed,
+            unanswered_s=longest_gap_s(self.history.operations(), self._founded_at, self._ended_at),
+            failed_alive=watch.failed_alive,
+        )
 
     def _judge(self) -> None:
         """Is what the clients saw linearizable? Errors: Violated."""
@@ -350,6 +368,7 @@ class Simulation:
             events=self.log.lines,
             events_sha256=self.log.digest(),
             timeline=tuple(self._timeline),
+            plan=msgspec.to_builtins(msgspec.structs.replace(self._plan, config_file=None)),
         )
 
 

@@ -3,7 +3,7 @@
 Swarm testing (Groce et al., ISSTA 2012): a run with some features left out finds more than one with
 all of them, because features mask each other: a cluster that loses power every ten seconds never
 gets as far as a snapshot. So each kind of fault is in or out of a run by the toss of a coin, and
-how often they come is drawn too. The draws are printed with the plan; the seed alone repeats them.
+how often they come is drawn too. All of it is printed before the run; the seed alone repeats it.
 """
 
 from __future__ import annotations

@@ -56,6 +56,8 @@ class Watch:
         self.views = MembershipViews()
         self.acknowledged = AcknowledgedWrites()
         self.fence = MinorityFence()
+        self.failed_alive = 0
+        """How often somebody was taken for failed whose process ran."""
         self._found: list[Violated] = []
         self._log: dict[int, bytes] = {}
         self._looks = 0
@@ -73,9 +75,14 @@ class Watch:
             self.elections.leads(sim.name, note.fields["term"])
         elif note.event in ACCUSATIONS and note.fields["reason"] == SILENT:
             accused_with_input_unread(sim.name, note.fields["name"], self._unread(sim))
+        if note.event == "membership.member.failed":
+            self.failed_alive += self._runs(note.fields["name"])
         elif note.event in FAILURES:
             told = f"{note.fields['agent']} of {sim.name} failed: {note.fields['error']}"
             raise Violated("agents", told)
+
+    def _runs(self, name: str) -> bool:
+        return any(sim.name == name and sim.life is Life.RUNNING for sim in self._cluster.nodes)
 
     def _unread(self, sim: SimNode) -> int:
         """Packets that have arrived, and events that wait, at the failure detector."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
+import shlex
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from muster.cli import render
 from muster.cli.exit import Exit
@@ -30,6 +31,7 @@ muster simulate --runs 100 --json                 # seeds 1 to 100, a line of JS
 muster simulate --history run.jsonl               # for muster check-history run.jsonl
 """
 
+SECONDS_MAX = 366 * 86_400.0
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
@@ -45,10 +47,15 @@ def arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
+    from muster.sim.cluster import check_configuration
+
     if args.runs < 1:
         raise UsageError("--runs counts from 1")
-    if args.runs > 1 and not args.seed.isdecimal():
+    if not args.seed.isprintable():
+        raise UsageError("--seed: any text that can be printed")
+    if args.runs > 1 and not (args.seed.isdecimal() and args.seed.isascii()):
         raise UsageError("--runs counts seeds up: --seed must be a number")
+    check_configuration(args.config)
     code = Exit.OK
     for number in range(args.runs):
         seed = str(int(args.seed) + number) if args.runs > 1 else args.seed
@@ -62,26 +69,29 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _plan(args: argparse.Namespace, seed: str) -> Plan:
     from msgspec.structs import replace
 
-    from muster.sim.scenario import load_plan
+    from muster.sim.cluster import SIZE_MAX
+    from muster.sim.scenario import check_plan, load_plan
     from muster.sim.swarm import draw
 
-    if args.nodes is not None and not args.nodes:
-        raise UsageError("--nodes 0: there must be one")
+    if args.nodes is not None and not 1 <= args.nodes <= SIZE_MAX:
+        raise UsageError(f"--nodes {args.nodes}: 1 to {SIZE_MAX}")
     if args.scenario is None:
         plan = draw(seed, nodes=args.nodes, for_s=args.for_s or 60.0)
     else:
         plan = load_plan(args.scenario, seed=seed)
         plan = replace(plan, nodes=args.nodes or plan.nodes, for_s=args.for_s or plan.for_s)
+        check_plan(plan, args.scenario)
     return replace(plan, config_file=args.config)
 
 
 def _simulate(plan: Plan, args: argparse.Namespace, context: Context) -> Report:
     """One run, told as it goes."""
+    from muster.sim.faults import describe
     from muster.sim.simulation import Simulation
 
     terminal, is_told = context.terminal, args.runs == 1 and not context.as_json
     if is_told:
-        terminal.draw(render.simulation_plan(plan))
+        terminal.draw(render.simulation_plan(plan, describe))
 
     def on_moment(moment: Moment) -> None:
         if is_told:
@@ -94,16 +104,16 @@ def _simulate(plan: Plan, args: argparse.Namespace, context: Context) -> Report:
     with contextlib.ExitStack() as stack:
         write_line = None
         if args.log is not None:
-            handle = stack.enter_context(Path(args.log).open("w", encoding="utf-8"))
+            handle = stack.enter_context(_to_write(args.log))
             write_line = functools.partial(print, file=handle)
+        history = stack.enter_context(_to_write(args.history)) if args.history else None
         stack.callback(terminal.progress, "")
         simulation = Simulation(
             plan, write_line=write_line, on_moment=on_moment, on_progress=on_progress
         )
         report = simulation.run()
-    if args.history is not None:
-        lines = "".join(f"{line}\n" for line in simulation.history.to_lines())
-        Path(args.history).write_text(lines, encoding="utf-8")
+        if history is not None:
+            history.writelines(f"{line}\n" for line in simulation.history.to_lines())
     if simulation.crash is not None:
         terminal.error("".join(traceback.format_exception(simulation.crash)))
     if args.runs > 1:
@@ -113,26 +123,37 @@ def _simulate(plan: Plan, args: argparse.Namespace, context: Context) -> Report:
     return report
 
 
+def _to_write(path: str) -> TextIO:
+    """Errors: UsageError, before the run and not after it."""
+    try:
+        return Path(path).open("w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+
+
 def _command(args: argparse.Namespace, seed: str) -> str:
     """What repeats this run."""
-    parts = ["muster simulate"]
+    parts = ["muster", "simulate"]
     if args.scenario is not None:
         parts.append(args.scenario)
-    parts.append(f"--seed {seed}")
+    parts += ["--seed", seed]
     if args.nodes is not None:
-        parts.append(f"--nodes {args.nodes}")
+        parts += ["--nodes", str(args.nodes)]
     if args.for_s is not None:
-        parts.append(f"--for {args.for_s:g}s")
+        parts += ["--for", f"{args.for_s:.3f}".rstrip("0").rstrip(".") + "s"]
     if args.config is not None:
-        parts.append(f"--config {args.config}")
-    return " ".join(parts)
+        parts += ["--config", args.config]
+    return shlex.join(parts)
 
 
 def _duration(text: str) -> float:
     """Seconds, or a number with s, m, h or d."""
     import argparse
 
-    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smhd]?)", text)
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", text)
     if found is None or not float(found[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: such as 90s, 10m, 2h")
-    return float(found[1]) * UNITS[found[2]]
+    value = float(found[1]) * UNITS[found[2]]
+    if value > SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than a year")
+    return value

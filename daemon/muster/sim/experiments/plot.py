@@ -30,8 +30,15 @@ def check(file: str) -> None:
     """Can a plot be written there? Asked before hours of work. Errors: UsageError."""
     if Path(file).suffix not in FORMATS:
         raise UsageError(f"--plot {file}: the name must end with {' or '.join(FORMATS)}")
-    if not Path(file).absolute().parent.is_dir():
-        raise UsageError(f"--plot {file}: there is no such directory")
+    path = Path(file)
+    is_new = not path.exists()
+    try:
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise UsageError(f"--plot {file}: {error.strerror}") from error
+    if is_new:
+        path.unlink()
     _library("matplotlib")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,52 @@ def test_the_nodes_run_with_the_users_settings(tmp_path: Path) -> None:
         ("--runs", "0"),
         ("--runs", "2", "--seed", "a"),
         ("no-such-file.toml",),
+        ("--nodes", "201"),
+        ("--for", "400d"),
+        ("--seed", "a\udcffb"),
+        ("--log", "/nonexistent/log"),
+        ("--history", "/nonexistent/history"),
+        ("--config", "/nonexistent.toml"),
     ],
 )
 def test_2_for_what_makes_no_sense(argv: tuple[str, ...]) -> None:
     outcome = muster("simulate", *argv)
     assert outcome.code == 2
     assert outcome.stderr.startswith("muster: ")
+
+
+def test_the_command_that_repeats_a_run_can_be_pasted(tmp_path: Path) -> None:
+    path = tmp_path / "with blanks.toml"
+    path.write_text(
+        QUIET + "recover_s = 0.001\n[[fault]]\nat_s = 1\ndo = 'power-off'\nfor_s = 60\n"
+    )
+    outcome = muster("simulate", str(path), "--seed", "a b", "--for", "5.125s")
+    _, _, command = outcome.stderr.strip().rpartition("again with: ")
+    assert shlex.split(command)[1:] == ["simulate", str(path), "--seed", "a b", "--for", "5.125s"]
+
+
+def test_an_interrupt_ends_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("muster.sim.watch.Watch.look", interrupt)
+    outcome = muster("simulate", scenario(tmp_path))
+    assert outcome.code == 130
+    assert "Traceback" not in outcome.stderr
+
+
+def test_who_stops_reading_ends_a_run_and_no_node_feels_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("muster.cli.render.moment", gone)
+    with pytest.raises(BrokenPipeError):
+        muster("simulate", scenario(tmp_path))
+
+
+def test_a_log_that_cannot_be_written_ends_a_run(tmp_path: Path) -> None:
+    outcome = muster("simulate", scenario(tmp_path), "--log", "/dev/full")
+    assert outcome.code == 1
+    assert outcome.stderr.splitlines()[-1].endswith("No space left on device")

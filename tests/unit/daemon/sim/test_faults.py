@@ -27,7 +27,6 @@ from muster.sim.faults import (
     Flap,
     FullDisk,
     HungDisk,
-    Injector,
     Isolate,
     Lossy,
     OldStreams,
@@ -40,6 +39,7 @@ from muster.sim.faults import (
     StepClock,
     Stop,
 )
+from muster.sim.injector import Injector
 from muster.sim.network import PORT_FIRST
 from muster.sim.simulation import Plan, Simulation
 from muster.storage.records import Scan, scan_records
