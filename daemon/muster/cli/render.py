@@ -381,7 +381,7 @@ def history_verdict(result: Any) -> list[Block]:
         headings = ["CLIENT", "OPERATION", "RESULT", "CALL", "RETURN"]
         lines.append(Table(headings, rows, right=["CALL", "RETURN"]))
     if not result.is_smallest:
-        lines.append("there was no time to find fewer operations that show it")
+        lines.append("perhaps fewer operations show it too")
     return [*lines, result.why] if result.why else lines
 
 

@@ -8,8 +8,9 @@ an `invoke` and at most one of
     unknown  it may or may not have taken effect, at any time from then on
 
 A request without an end is unknown too. `time` is in seconds of one clock for all clients (the
-simulator's), or whatever else orders them. `entry` is the revision of the key's own last change.
-A value that is no UTF-8 stands as `value_base64`, as in all of muster's JSON.
+simulator's), or whatever else orders them. `entry` is the revision of the key's own last change: of
+a put its own, and 0 or nothing where there is no key now. A value that is no UTF-8 stands as
+`value_base64`, as in all of muster's JSON.
 
     {"schema":"muster.history/1"}
     {"event":"invoke","id":0,"client":"c1","op":"put","key":"a","value":"x","time":0.1}
@@ -34,6 +35,7 @@ import msgspec
 from muster.sim.checkers.vocabulary import Operation
 from muster_protocol.consistency import commands
 from muster_protocol.errors import UsageError
+from muster_protocol.types import UInt
 
 SCHEMA: Final = "muster.history/1"
 
@@ -100,7 +102,7 @@ class _Invoke(_Event, frozen=True, kw_only=True, tag="invoke"):
     key: str
     value: str | None = None
     value_base64: str | None = None
-    expected: int | None = None
+    expected: UInt | None = None
     time: float
 
 
@@ -108,8 +110,8 @@ class _Ok(_Event, frozen=True, kw_only=True, tag="ok"):
     result: Outcome
     value: str | None = None
     value_base64: str | None = None
-    revision: int
-    entry: int | None = None
+    revision: UInt
+    entry: UInt | None = None
     time: float
 
 

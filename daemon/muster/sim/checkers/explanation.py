@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from muster.sim.checkers.linearizability import check_key
 from muster.sim.checkers.vocabulary import Budget, Model, Report, Verdict
-from muster.sim.checkers.wording import asked, by_whom, outcome_clause, timeline
+from muster.sim.checkers.wording import asked, by_whom, outcome_clause, timeline, told
 from muster.sim.history import Op, Reply, Request
 
 
@@ -208,6 +208,9 @@ def _is_right_alone(model: Explainable, operation: Op) -> bool:
 
 def _no_order(operations: Sequence[Op], found: Report[Request, Reply]) -> str:
     """The general reason: what the search came to."""
+    if len(operations) == 1:
+        cannot_be = "whatever was there, that cannot be"
+        return f"{by_whom(operations[0])} was told {told(operations[0])}; {cannot_be}."
     order = ", then ".join(by_whom(op) for op in found.longest) or "none"
     left = [op for op in operations if op.output is not None and op not in found.longest]
     rest = f"; {asked(left[0])} by client {left[0].client} does not fit behind it" if left else ""

@@ -123,13 +123,17 @@ class RegistryKey(Model[Cell, Request, Reply]):
             return self._conflict(held, request, reply)
         if reply.outcome is Outcome.NOT_FOUND:
             is_absent = state.value is None and request.expected in (None, ABSENT)
-            return (held,) if is_absent else ()
+            return (held,) if is_absent and not reply.entry else ()
         if request.action == "get":
             return _at(held, reply.entry) if held.value == reply.value else ()
-        return self._change(state, request, reply.revision)
+        return self._change(state, request, reply.revision, reply.entry)
 
-    def _change(self, state: Cell, request: Request, revision: int) -> tuple[Cell, ...]:
+    def _change(
+        self, state: Cell, request: Request, revision: int, entry: int | None
+    ) -> tuple[Cell, ...]:
         if revision <= state.floor or not _may_be(state, request.expected):
+            return ()
+        if entry not in (None, revision if request.action == "put" else ABSENT):
             return ()
         if request.action == "put":
             return (Cell(request.value, revision, revision, revision),)
