@@ -1,50 +1,38 @@
-"""Why a history is not linearizable: the fewest of its operations that show it, and one sentence.
+"""Why a history is not linearizable: few of its operations that show it, and one sentence.
 
 Delta debugging (Zeller 1999) over whole operations: leave out halves, quarters, ..., single ones,
-as long as what is left is not linearizable. Not everything may be left out. Without the write that
-a read found, what is left is wrong too, but for a reason that the history has not. So
+as long as what is left is not linearizable. In the end none of them can be left out alone; that
+they are the fewest there are is not said, for to know that all choices would have to be tried.
 
-- a *source* of an operation is a change that may have left what it found, that was called before it
-  returned, and that was not certainly overwritten before it was called: while the operation stays,
-  its sources stay. Whatever else is left out, no remaining operation found what it had left, so an
-  order of the whole history, if there were one, would be an order of the remaining operations.
-- if all that could have been its source was overwritten, the one that returned last stays: people
-  want to see where the value came from.
+Not everything may be left out. Without the write that a read found, what is left is wrong too, but
+for a reason that the history has not. So while an operation stays, its `sources` stay. Whatever
+else is left out, no remaining operation found what it had left, so an order of the whole history,
+if there were one, would be an order of the remaining operations.
 
-"Certainly overwritten" means: between its return and the call there lies a whole operation, of the
-history, that wrote something else or already did not find it.
+When the budget is over, what is left so far is shown, with whatever sentence was found.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Final
 
 from muster.sim.checkers.linearizability import check_key
-from muster.sim.checkers.vocabulary import Budget, Model, Report, Verdict
+from muster.sim.checkers.sources import Explainable, sources_of
+from muster.sim.checkers.vocabulary import Budget, Report, Verdict
 from muster.sim.checkers.wording import asked, by_whom, outcome_clause, timeline, told
 from muster.sim.history import Op, Reply, Request
 
-
-class Explainable(Model[Any, Request, Reply], Protocol):
-    """A model that can tell who may have seen whose effect."""
-
-    def observes(self, operation: Op) -> bool:
-        """Does its result depend on what was there?"""
-
-    def overwrites(self, operation: Op) -> bool:
-        """Did it certainly leave nothing to be seen of what was there before?"""
-
-    def may_show(self, reader: Op, writer: Op) -> bool:
-        """May what `reader` found have been left by `writer`?"""
+SHOWN_MAX: Final = 12
+"""Operations of an order that the sentence names: the last ones. More is no sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """`operations` of one key, in the order of their calls: not linearizable, and if
-    `is_smallest`, none of them can be left out."""
+    `is_smallest`, no single one of them can be left out."""
 
     key: str
     operations: tuple[Op, ...]
@@ -61,11 +49,11 @@ def explain(
 ) -> Explanation:
     """Shrink what `check` found not linearizable. When `budget` is over, what is left is told."""
     assert report.verdict is Verdict.NOT_LINEARIZABLE
-    shrinker = _Shrinker(model, report, budget or Budget())
-    kept = shrinker.shrink()
-    why = _why(model, shrinker, kept)
-    key = report.operations[0].input.key
-    return Explanation(key, tuple(shrinker.all[n] for n in kept), why, shrinker.is_smallest)
+    budget = budget or Budget()
+    shrinker = _Shrinker(model, report, budget)
+    kept = [shrinker.all[n] for n in shrinker.shrink()]
+    why = _simple_reason(model, shrinker.all, kept, budget) or _no_order(kept, shrinker.found)
+    return Explanation(report.operations[0].input.key, tuple(kept), why, shrinker.is_smallest)
 
 
 class _Shrinker:
@@ -73,107 +61,91 @@ class _Shrinker:
 
     def __init__(self, model: Explainable, report: Report[Request, Reply], budget: Budget) -> None:
         self.all = report.operations
+        self.found = report
+        """Of what is left."""
         self.is_smallest = True
         self._model, self._budget = model, budget
-        self._stuck = report.stuck
-        self._writers = [n for n, op in enumerate(self.all) if model.changes(op)]
-        self._observers = {
-            n: None for n, op in enumerate(self.all) if op.output is not None and model.observes(op)
-        }
-        self._gone = {n: self._gone_at(self.all[n]) for n in self._writers}
-        self.sources = [self._sources(n) for n in range(len(self.all))]
-
-    def _gone_at(self, writer: Op) -> float:
-        """From when on nobody can find what `writer` left."""
-        return min(
-            (
-                other.ret
-                for other in self.all
-                if other.call > writer.ret and self._hides(other, writer)
-            ),
-            default=math.inf,
-        )
-
-    def _hides(self, other: Op, writer: Op) -> bool:
-        """`other` came after `writer`, and who comes after `other` does not find it any more."""
-        model = self._model
-        if model.overwrites(other):
-            return True
-        is_get = other.input.action == "get" and other.output is not None
-        return is_get and not model.may_show(other, writer)
-
-    def _sources(self, number: int) -> list[int]:
-        """Who must stay while this one stays."""
-        reader = self.all[number]
-        possible = [
-            n
-            for n in self._writers
-            if n != number
-            and self.all[n].call <= reader.ret
-            and self._model.may_show(reader, self.all[n])
-        ]
-        present = [n for n in possible if self._gone[n] >= reader.call]
-        return present or sorted(possible, key=lambda n: self.all[n].ret)[-1:]
+        self._is_observer = [op.output is not None and model.observes(op) for op in self.all]
+        self._sources = sources_of(model, self.all, budget)
 
     def shrink(self) -> list[int]:
         """The places of what is left."""
         kept = list(range(len(self.all)))
-        if self._stuck is not None:
-            late = [n for n in kept if self.all[n].call > self._stuck.ret]
+        stuck = self.found.stuck
+        if stuck is not None:
+            late = [n for n in kept if self.all[n].call > stuck.ret]
             kept = self._tried(kept, late) or kept
         size = max(1, len(kept) // 2)
         while True:
             before, start = len(kept), 0
-            while start < len(kept):
+            while start < len(kept) and not self._is_over():
                 smaller = self._tried(kept, kept[start : start + size])
                 if smaller is None:
                     start += size
                 else:
                     kept = smaller
-            if size > 1:
-                size //= 2
-            elif len(kept) == before or not self.is_smallest:
+            if self._is_over() or (size == 1 and len(kept) == before):
                 return kept
+            size = max(1, size // 2)
+
+    def _is_over(self) -> bool:
+        if self._sources is None or self._budget.is_over():
+            self.is_smallest = False
+            return True
+        return False
 
     def _tried(self, kept: list[int], left_out: list[int]) -> list[int] | None:
         """`kept` without as much of `left_out` as may be left out, if it is still wrong."""
+        if self._is_over():
+            return None
         smaller = self._without(kept, left_out)
         if not smaller or len(smaller) == len(kept):
             return None
-        if self._budget.is_over():
-            self.is_smallest = False
-            return None
         found = check_key(self._model, [self.all[n] for n in smaller], budget=self._budget)
+        if found.verdict is Verdict.NOT_LINEARIZABLE:
+            self.found = found
+            return smaller
         if found.verdict is Verdict.UNKNOWN:
             self.is_smallest = False
-        return smaller if found.verdict is Verdict.NOT_LINEARIZABLE else None
+        return None
 
     def _without(self, kept: list[int], left_out: list[int]) -> list[int]:
         """Whose source would be missing takes it back in, and the source its own. What was called
         after the last observation that is certain was made cannot matter."""
+        assert self._sources is not None
         stays = dict.fromkeys(kept)
         for number in left_out:
             stays.pop(number, None)
-        end, before = -math.inf, -1
-        while len(stays) != before:
-            before = len(stays)
-            end = max([end, *(self.all[n].ret for n in stays if n in self._observers)])
-            for number in list(stays):
-                in_time = (n for n in self.sources[number] if self.all[n].call <= end)
-                stays.update(dict.fromkeys(in_time))
+        until, end = -math.inf, self._end(stays)
+        while until < end:
+            until, waiting = end, list(stays)
+            while waiting:
+                for source in self._sources[waiting.pop()]:
+                    if source not in stays and self.all[source].call <= until:
+                        stays[source] = None
+                        waiting.append(source)
+            end = self._end(stays)
         return sorted(stays)
 
+    def _end(self, places: Iterable[int]) -> float:
+        """When the last certain observation was made."""
+        rets = (self.all[n].ret for n in places if self._is_observer[n])
+        return max(rets, default=-math.inf)
 
-def _why(model: Explainable, shrinker: _Shrinker, kept: Sequence[int]) -> str:
-    """The sentence. The simple reasons first, of the operation that was answered last."""
-    operations = [shrinker.all[n] for n in kept]
-    for reader in sorted(operations, key=lambda op: op.ret, reverse=True):
+
+def _simple_reason(
+    model: Explainable, whole: Sequence[Op], kept: Sequence[Op], budget: Budget
+) -> str:
+    """The sentence, of the operation that was answered last and has a simple reason; "": none has,
+    or there is no time to find it."""
+    for reader in sorted(kept, key=lambda op: op.ret, reverse=True):
         if reader.output is not None and model.observes(reader):
-            why = _why_not(model, shrinker.all, operations, reader)
+            if budget.is_over():
+                return ""
+            why = _why_not(model, whole, kept, reader)
             if why:
                 return f"{why}."
-    found = check_key(model, operations)
-    return _no_order(operations, found)
+    return ""
 
 
 def _why_not(model: Explainable, whole: Sequence[Op], kept: Sequence[Op], reader: Op) -> str:
@@ -211,7 +183,10 @@ def _no_order(operations: Sequence[Op], found: Report[Request, Reply]) -> str:
     if len(operations) == 1:
         cannot_be = "whatever was there, that cannot be"
         return f"{by_whom(operations[0])} was told {told(operations[0])}; {cannot_be}."
-    order = ", then ".join(by_whom(op) for op in found.longest) or "none"
-    left = [op for op in operations if op.output is not None and op not in found.longest]
+    last = [by_whom(op) for op in found.longest[-SHOWN_MAX:]]
+    others = len(found.longest) - len(last)
+    order = ", then ".join([f"{others} others"] * bool(others) + last) or "none"
+    placed = set(found.longest)
+    left = [op for op in operations if op.output is not None and op not in placed]
     rest = f"; {asked(left[0])} by client {left[0].client} does not fit behind it" if left else ""
     return f"No order gives all of these their results. The longest that does: {order}{rest}."

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from muster.sim.checkers.explanation import Explainable, Explanation, explain
+from muster.sim.checkers.explanation import Explanation, explain
 from muster.sim.checkers.linearizability import check
 from muster.sim.checkers.makers import Makers, find_makers
 from muster.sim.checkers.models import Register, RegistryKey, Text
 from muster.sim.checkers.revision_order import answered, revision_of, tellers
 from muster.sim.checkers.revisions import check_revisions
+from muster.sim.checkers.sources import Explainable
 from muster.sim.checkers.vocabulary import Budget, Verdict
 from muster.sim.checkers.wording import by_whom, outcome_clause
 from muster.sim.history import History, Op

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from muster.sim.checkers.explanation import Explanation, _Shrinker, explain
 from muster.sim.checkers.judgement import MODELS
 from muster.sim.checkers.linearizability import check_key
+from muster.sim.checkers.models import Register
 from muster.sim.checkers.vocabulary import Budget, Verdict
-from muster.sim.history import Op
+from muster.sim.history import Op, Reply, Request
 from testkit.executions import execute, random_steps
 from testkit.operations import op
 
@@ -114,6 +115,69 @@ def test_a_spent_budget_gives_what_was_found_so_far() -> None:
     found = explain(MODELS["register"], report, budget=Budget(is_over=lambda: True))
     assert not found.is_smallest
     assert set(found.operations) == set(STALE)
+
+
+class Counting(Register):
+    """How often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def step(
+        self, state: str | None, request: Request, reply: Reply | None
+    ) -> tuple[str | None, ...]:
+        self.asked += 1
+        return super().step(state, request, reply)
+
+    def may_show(self, reader: Op, writer: Op) -> bool:
+        self.asked += 1
+        return super().may_show(reader, writer)
+
+
+def one_after_the_other(count: int) -> list[Op]:
+    """Writes of three values, each read once, and the last read is of another one."""
+    found = [f"v{n // 2 % 3}" for n in range(count)]
+    history = [
+        op("1", f"{'get' if n % 2 else 'put'} {value}", 2 * n, 2 * n + 1)
+        for n, value in enumerate(found)
+    ]
+    return [
+        *history,
+        op("1", "get v0" if found[-1] != "v0" else "get v1", 2 * count, 2 * count + 1),
+    ]
+
+
+def test_the_work_grows_with_the_history_and_not_with_its_square() -> None:
+    model, history = Counting(), one_after_the_other(5_000)
+    report = check_key(model, history)
+    model.asked = 0
+    found = explain(model, report)
+    assert len(found.operations) == 3
+    assert found.is_smallest
+    assert model.asked < 20 * len(history)
+
+
+@pytest.mark.parametrize("looks", [0, 1_000, 2_004, 2_010])
+def test_when_time_is_up_nothing_is_searched_any_more(looks: int) -> None:
+    """While sources are looked for, and while it is shrunk: what was found wrong stays wrong."""
+    model, history = Counting(), one_after_the_other(2_000)
+    report = check_key(model, history)
+    asked_until_over = 0
+
+    def is_over() -> bool:
+        nonlocal looks, asked_until_over
+        looks -= 1
+        if looks == 0:
+            asked_until_over = model.asked
+        return looks < 0
+
+    model.asked = 0
+    found = explain(model, report, budget=Budget(is_over=is_over))
+    assert not found.is_smallest
+    assert model.asked - asked_until_over < 10
+    assert found.why.startswith("No order gives all of these their results. The longest that does:")
+    assert len(found.why) < 600
+    assert check_key(model, found.operations).verdict is Verdict.NOT_LINEARIZABLE
 
 
 def history_of(kind: str, seed: int) -> list[Op]:
