@@ -65,8 +65,9 @@ class HistoryOperation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said of one file. `operations` of `key` show why it is not linearizable, and none of
-    them can be left out if `is_smallest`; `why` says it, or why nobody knows."""
+    """What is said of one file. `operations` of `key` show why it is not linearizable; they may not
+    be the fewest, but if `is_smallest` no single one of them can be left out. `why` says it, or why
+    nobody knows."""
 
     schema: str = "muster.check-history/1"
     file: str
