@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.sim.history import HistoryRecorder, Reply, Request
+from muster.sim.history import HistoryRecorder, Outcome, Reply, Request
 from testkit.commandline import muster
 
 HISTORIES = Path(__file__).parents[1] / "sim" / "checkers" / "histories"
@@ -89,6 +89,40 @@ def test_what_is_no_verdict_has_another_exit_code(tmp_path: Path) -> None:
     assert muster("check-history", str(junk)).code == 65
     assert muster("check-history", str(tmp_path / "none")).code == 66
     assert muster("check-history", str(tmp_path)).code == 66
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full"])
+def test_65_and_one_line_for_what_has_no_end(device: str) -> None:
+    outcome = muster("check-history", device)
+    assert (outcome.code, outcome.out) == (65, "")
+    assert outcome.stderr == (
+        f"muster: {device}: too large to be judged: more than 67108864 bytes\n"
+    )
+
+
+def told_revision(directory: Path, revision: int) -> str:
+    recorder = HistoryRecorder()
+    read = recorder.invoke("c1", Request("get", "k"), 0.0)
+    recorder.ok(read, Reply(Outcome.NOT_FOUND, revision=revision), 1.0)
+    path = directory / "run.jsonl"
+    path.write_text("\n".join(recorder.to_lines()), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("revision", [3 * 10**8, 2**62])
+def test_a_large_revision_that_nobody_made_is_a_verdict(tmp_path: Path, revision: int) -> None:
+    """And costs no memory by its size."""
+    outcome = muster("check-history", told_revision(tmp_path, revision))
+    assert outcome.code == 1
+    assert f"{revision} revisions, the first of them 1, were made by no answered" in outcome.out
+
+
+@pytest.mark.parametrize("revision", [-1, 9 * 10**18])
+def test_65_for_what_is_no_revision(tmp_path: Path, revision: int) -> None:
+    outcome = muster("check-history", told_revision(tmp_path, revision))
+    assert (outcome.code, outcome.out) == (65, "")
+    assert outcome.stderr.startswith(f"muster: {tmp_path / 'run.jsonl'}:3: Expected `int` ")
+    assert outcome.stderr.count("\n") == 1
 
 
 def test_no_verdict_is_said_before_all_files_are_read(tmp_path: Path) -> None:
