@@ -513,7 +513,7 @@ def _replayed(item: Any) -> Iterator[str]:
         yield f"{_events(compared)}, {item.differing} decided differently"
         yield f"first differing decision at {first.at_s:.3f} ({first.event})"
     else:
-        yield f"{_events(compared)}, all decisions as then"
+        yield f"{_events(compared)}, all decisions as then" if compared else "no decision compared"
     if item.not_compared:
         yield f"{item.not_compared} without a decision to compare"
     if item.not_replayed:
@@ -523,7 +523,7 @@ def _replayed(item: Any) -> Iterator[str]:
 def _replay_style(item: Any) -> str:
     if item.differing:
         return "bad"
-    return "warn" if item.not_replayed else "good"
+    return "warn" if item.not_replayed or not item.same else "good"
 
 
 def _events(count: int) -> str:

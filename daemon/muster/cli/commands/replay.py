@@ -1,12 +1,12 @@
 """`muster replay`: a flight recorder's file through the machines again. Files only, no daemon.
 
 0 means that all decisions are as they were then, 1 that one differs, and nothing else; whatever
-keeps it from that answer has another code.
+keeps it from that answer has another code, and so has a record in which there is no decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,9 @@ FILE is a flight recorder's file, or a node's state directory with both of them.
 into each machine, and indented what this version decides upon it. All of the record is replayed;
 --from and --to choose what is shown of it, and what differs is shown in any case.
 
-Exit codes: 0 all decisions are as they were then, 1 one differs, 2 usage, or no flight record, 5
-there is no such file, 6 it may not be read. See docs/exit-codes.md.
+Exit codes: 0 all decisions are as they were then, 1 one differs, 2 usage, no flight record, or none
+in which a decision could be compared, 5 there is no such file, 6 it may not be read. See
+docs/exit-codes.md.
 """
 
 FILE_BYTES_MAX = 64 * 1024 * 1024
@@ -101,8 +102,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
             context.show_item(_shown(step), render.replay_step)
     for tally in replay.tallies.values():
         context.show_item(_verdict(tally), render.replay_verdict)
-    differs = any(tally.differing for tally in replay.tallies.values())
-    return Exit.FAILED if differs else Exit.OK
+    return _exit_for(replay.tallies.values())
+
+
+def _exit_for(tallies: Collection[Tally]) -> Exit:
+    """Errors: UsageError if there is nothing to answer with."""
+    if not any(tally.same + tally.differing for tally in tallies):
+        why = "no decision could be compared" if tallies else "there is no record in it"
+        raise UsageError(f"nothing was replayed: {why}")
+    return Exit.FAILED if any(tally.differing for tally in tallies) else Exit.OK
 
 
 def exit_of(error: BaseException) -> Exit:

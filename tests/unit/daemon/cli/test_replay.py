@@ -149,6 +149,20 @@ def test_a_file_that_was_cut_off_is_told_and_read_so_far(tmp_path: Path, log: Me
     )
 
 
+def test_2_for_a_file_that_was_cut_off_right_behind_its_header(tmp_path: Path) -> None:
+    outcome = muster("replay", written(tmp_path, MemoryLog(build=__version__)))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.stderr == "muster: nothing was replayed: there is no record in it\n"
+
+
+def test_2_for_machines_that_began_and_decided_nothing(tmp_path: Path) -> None:
+    log = MemoryLog(build=__version__)
+    taped("partition", WatchBirth(me=ALPHA, quorum_size=0, now=0.0), log)
+    outcome = muster("replay", written(tmp_path, log))
+    assert outcome.code == 2
+    assert outcome.stderr == "muster: nothing was replayed: no decision could be compared\n"
+
+
 def test_a_record_of_another_version_is_told(tmp_path: Path) -> None:
     log = MemoryLog(build="0.0.9")
     taped("partition", WatchBirth(me=ALPHA, quorum_size=0, now=0.0), log)
@@ -161,10 +175,10 @@ def test_what_cannot_be_replayed_says_why(tmp_path: Path) -> None:
     log.record("partition", ALONE, 2.0, 0)
     log.record("consistency", DeadlineReached(), 2.0)
     outcome = muster("replay", written(tmp_path, log))
-    assert outcome.code == 0
+    assert outcome.code == 2
     assert outcome.out.splitlines()[-2:] == [
         (
-            "partition: 0 events, all decisions as then; 1 event cannot be replayed: its beginning "
+            "partition: no decision compared; 1 event cannot be replayed: its beginning "
             "was overwritten, or is in another file"
         ),
         "consistency: 1 event went in; an agent cannot be replayed",
