@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 muster replay /var/lib/muster                        # both files of the ring
+muster replay DIR/n1/state                           # a node of muster dev --dir DIR
 muster replay flight-0.rec flight-1.rec --machine failure
 muster replay /var/lib/muster --from 120 --to 180    # seconds of the node's clock
 muster replay flight-0.rec --json | jq -c 'select(.outcome == "differs")'
@@ -44,6 +45,10 @@ docs/exit-codes.md.
 
 FILE_BYTES_MAX = 64 * 1024 * 1024
 """Above what a recorder writes, several times; what is larger is not read to learn that."""
+
+
+STATES_SHOWN = 9
+"""In the line that asks for one of them."""
 
 
 class ReplayStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,11 +149,28 @@ def _files_at(named: str, context: Context) -> list[str]:
         return [named]
     found = [path for name in FILE_NAMES if (path := Path(named) / name).exists()]
     if not found:
-        raise UsageError(f"{named}: there is no flight record ({' or '.join(FILE_NAMES)})")
+        raise UsageError(f"{named}: there is no flight record in it; {_where_instead(named)}")
     for path in found:
         if not path.stat().st_size:
             context.terminal.note(f"{path}: empty")
     return [str(path) for path in found if path.stat().st_size]
+
+
+def _where_instead(named: str) -> str:
+    """What `muster dev` made holds a directory for each node, and that its state directory."""
+    from muster.flight.records import FILE_NAMES
+
+    directory = Path(named)
+    found = [
+        path
+        for name in FILE_NAMES
+        for path in [*directory.glob(f"*/{name}"), *directory.glob(f"*/*/{name}")]
+    ]
+    states = sorted({str(path.parent) for path in found})
+    if not states:
+        return f"its files are called {' and '.join(FILE_NAMES)}"
+    more = f", and {len(states) - STATES_SHOWN} more" if len(states) > STATES_SHOWN else ""
+    return f"give one node's state directory: {', '.join(states[:STATES_SHOWN])}{more}"
 
 
 def _content(path: str) -> bytes:

@@ -129,6 +129,24 @@ def test_a_state_directory_stands_for_both_files(tmp_path: Path, log: MemoryLog)
     assert alone.out.count("goes on") == 2
 
 
+def test_a_directory_of_nodes_is_answered_with_their_state_directories(
+    tmp_path: Path, log: MemoryLog
+) -> None:
+    """As `muster dev --dir` prints it."""
+    states = [tmp_path / name / "state" for name in ("n1", "n2")]
+    for state in states:
+        state.parent.mkdir()
+        written(state, log)
+    outcome = muster("replay", str(tmp_path))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.stderr == (
+        f"muster: {tmp_path}: there is no flight record in it; "
+        f"give one node's state directory: {states[0]}, {states[1]}\n"
+    )
+    assert muster("replay", str(tmp_path / "n1")).stderr.endswith(f": {states[0]}\n")
+    assert muster("replay", str(states[0])).code == 0
+
+
 def test_a_file_that_a_power_cut_emptied_is_told_and_the_other_one_read(
     tmp_path: Path, log: MemoryLog
 ) -> None:
