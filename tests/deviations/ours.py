@@ -1,0 +1,102 @@
+"""Our voters in the same scenarios: the product's guard, engine and journal on an event heap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muster.sim.machines.raft import RaftVoters
+from muster.sim.machines.voter import SimVoter
+from muster_protocol.raftguard.events import FrameReceived, Role, SendFrame
+from muster_protocol.types import NodeId
+from muster_protocol.wire.codec import encode
+from muster_protocol.wire.raft import Append, RaftFrame
+
+
+class Voters(RaftVoters):
+    """Bare voters that keep what they have sent."""
+
+    def __init__(self, n: int = 3, *, seed: int = 1, **options: Any) -> None:
+        self.sent: list[tuple[NodeId, NodeId, RaftFrame]] = []
+        """Sender, receiver, frame."""
+        super().__init__(n, seed=seed, **options)
+
+    def _send(self, node: SimVoter, effect: SendFrame) -> None:
+        self.sent.append((node.id, effect.peer, effect.frame))
+        super()._send(node, effect)
+
+    def sent_by(self, node: SimVoter, kind: type[Any]) -> list[Any]:
+        """Its frames of this kind."""
+        return [frame for sender, _, frame in self.sent if sender == node.id and type(frame) is kind]
+
+    def hears(self, receiver: SimVoter, sender: NodeId, frame: RaftFrame) -> None:
+        """This frame arrives now, for the first time or again."""
+        self.step(receiver, FrameReceived(sender, receiver.links[sender], frame))
+
+    def silence(self, *ways: tuple[NodeId, NodeId]) -> None:
+        """What is sent on these ways is lost, although the connections stay."""
+        self.ways.cut.update(dict.fromkeys(ways))
+
+    def silence_all(self, node: SimVoter) -> None:
+        """It hears nobody, and nobody hears it."""
+        for other in self.ids:
+            if other != node.id:
+                self.silence((node.id, other), (other, node.id))
+
+    def steady(self) -> SimVoter:
+        """Run until there is one leader that all follow."""
+        assert self.run_until(self.now + 20.0, self._is_steady)
+        return self.leaders()[0]
+
+    def _is_steady(self) -> bool:
+        leaders = self.leaders()
+        return len(leaders) == 1 and all(n.core.leader == leaders[0].id for n in self.live())
+
+    def followers(self) -> list[SimVoter]:
+        return [node for node in self.live() if node.core.role is not Role.LEADER]
+
+    def write(self, *texts: str) -> None:
+        """One after the other, on the leader of the greatest term; each is acknowledged."""
+        for text in texts:
+            leader = max(self.leaders(), key=lambda node: node.core.term)
+            self.propose(leader, command(text))
+            acknowledged = self.run_until(self.now + 5.0, lambda: command(text) in self.acknowledged)  # noqa: B023 (used at once)
+            assert acknowledged, f"{text} is not acknowledged"
+
+    def is_acknowledged(self, text: str) -> bool:
+        return command(text) in self.acknowledged
+
+    def settle(self) -> SimVoter:
+        """Everybody comes back, every way is open, and all that are there agree."""
+        for node in self.ids:
+            self.restart(node)
+        self.heal()
+        leader = self.steady()
+        self.write("the last one")
+        assert self.run_until(self.now + 10.0, self._is_level)
+        assert self.lost() == []
+        return leader
+
+    def _is_level(self) -> bool:
+        return len({node.history.digest for node in self.live()}) == 1
+
+    def lost(self) -> list[bytes]:
+        """What was acknowledged, and is missing somewhere."""
+        applied = [dict(node.applied) for node in self.live()]
+        return [
+            data
+            for data, index in self.acknowledged.items()
+            if any(history.get(index) != data for history in applied)
+        ]
+
+
+def command(text: str) -> bytes:
+    return encode(["test", text])
+
+
+def append_from(leader: SimVoter, *, after: int, up_to: int) -> Append:
+    """What this leader sends of its log."""
+    journal = leader.journal
+    entries = tuple(journal.entry_at(index) for index in range(after + 1, up_to + 1))
+    term = journal.term_at(after)
+    assert term is not None
+    return Append(leader.core.term, journal.commit_index, after, term, entries)
