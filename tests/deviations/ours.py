@@ -26,7 +26,9 @@ class Voters(RaftVoters):
 
     def sent_by(self, node: SimVoter, kind: type[Any]) -> list[Any]:
         """Its frames of this kind."""
-        return [frame for sender, _, frame in self.sent if sender == node.id and type(frame) is kind]
+        return [
+            frame for sender, _, frame in self.sent if sender == node.id and type(frame) is kind
+        ]
 
     def hears(self, receiver: SimVoter, sender: NodeId, frame: RaftFrame) -> None:
         """This frame arrives now, for the first time or again."""
@@ -51,6 +53,15 @@ class Voters(RaftVoters):
         leaders = self.leaders()
         return len(leaders) == 1 and all(n.core.leader == leaders[0].id for n in self.live())
 
+    def steady_among(self, *away: SimVoter) -> SimVoter:
+        """As `steady`, of those that are not away."""
+
+        def leaders() -> list[SimVoter]:
+            return [node for node in self.leaders() if node not in away]
+
+        assert self.run_until(self.now + 20.0, lambda: len(leaders()) == 1)
+        return leaders()[0]
+
     def followers(self) -> list[SimVoter]:
         return [node for node in self.live() if node.core.role is not Role.LEADER]
 
@@ -59,8 +70,11 @@ class Voters(RaftVoters):
         for text in texts:
             leader = max(self.leaders(), key=lambda node: node.core.term)
             self.propose(leader, command(text))
-            acknowledged = self.run_until(self.now + 5.0, lambda: command(text) in self.acknowledged)  # noqa: B023 (used at once)
-            assert acknowledged, f"{text} is not acknowledged"
+            self._until_acknowledged(text)
+
+    def _until_acknowledged(self, text: str) -> None:
+        is_there = self.run_until(self.now + 5.0, lambda: self.is_acknowledged(text))
+        assert is_there, f"{text} is not acknowledged"
 
     def is_acknowledged(self, text: str) -> bool:
         return command(text) in self.acknowledged

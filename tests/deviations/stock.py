@@ -60,6 +60,8 @@ def _copy_of_the_library() -> Any:
 
 LIBRARY: Final = _copy_of_the_library()
 assert LIBRARY.version.VERSION == "0.3.17"
+_LibraryNode: Any = LIBRARY.SyncObj
+_LibraryTransport: Any = LIBRARY.transport.Transport
 SUCCESS: Final = LIBRARY.FAIL_REASON.SUCCESS
 DENIED: Final = LIBRARY.FAIL_REASON.REQUEST_DENIED
 
@@ -97,7 +99,16 @@ class Sent:
         return str(self.message["type"])
 
 
-class _Transport(LIBRARY.transport.Transport):  # type: ignore[misc]  # the library has no types
+def _nothing(sent: Sent) -> bool:
+    return False
+
+
+def way(sender: str, receiver: str) -> Callable[[Sent], bool]:
+    """Is it sent on this way?"""
+    return lambda sent: (sent.sender, sent.receiver) == (sender, receiver)
+
+
+class _Transport(_LibraryTransport):  # type: ignore[misc]  # the library has no types
     def __init__(self, cluster: StockCluster, me: str) -> None:
         super().__init__(None, None, [])
         self._cluster = cluster
@@ -130,7 +141,7 @@ class _Transport(LIBRARY.transport.Transport):  # type: ignore[misc]  # the libr
         self._onMessageReceived(LIBRARY.node.Node(name), message)
 
 
-class StockNode(LIBRARY.SyncObj):  # type: ignore[misc]  # the library has no types
+class StockNode(_LibraryNode):  # type: ignore[misc]  # the library has no types
     """Keeps, in order, the values that it is given."""
 
     def __init__(self, cluster: StockCluster, name: str, others: Iterable[str], conf: Any) -> None:
@@ -198,8 +209,8 @@ class StockCluster:
         """Everything that anybody ever sent."""
         self.cut: set[tuple[str, str]] = set()
         """What is sent on these ways (sender, receiver) is lost; nobody is told."""
-        self.held: set[tuple[str, str]] = set()
-        """What is sent on these ways waits."""
+        self.is_held: Callable[[Sent], bool] = _nothing
+        """What waits on its way."""
         self.send_s = 0.0
         """How long a call of `send` takes."""
         self._files = {"journalFile": journal, "fullDumpFile": dump}
@@ -241,7 +252,7 @@ class StockCluster:
         for name in names:
             self.nodes[name].up = False
             self.nodes[name]._doDestroy()
-            self._queue = [sent for sent in self._queue if sent.sender != name]
+            self._queue = [s for s in self._queue if name not in (s.sender, s.receiver)]
             for other in self.names:
                 if other != name and other in self.nodes:
                     self.nodes[other].network.disconnected(name)
@@ -266,7 +277,9 @@ class StockCluster:
                     self.cut |= {(name, other), (other, name)}
 
     def heal(self) -> None:
+        """Nothing is cut off, and nothing held."""
         self.cut.clear()
+        self.is_held = _nothing
 
     def reconnect(self, one: str, two: str) -> None:
         """The connection between them breaks, and is there again at once."""
@@ -283,7 +296,7 @@ class StockCluster:
     def deliver(self, limit: int = 10**9) -> None:
         """Whatever is under way, and the answers to it."""
         for _ in range(limit):
-            free = (i for i, s in enumerate(self._queue) if (s.sender, s.receiver) not in self.held)
+            free = (at for at, sent in enumerate(self._queue) if not self.is_held(sent))
             position = next(free, None)
             if position is None:
                 return
@@ -298,6 +311,14 @@ class StockCluster:
             receiver.network.received(sent.sender, sent.message)
         except Exception as error:  # noqa: BLE001 (as in its tick thread: logged, and on it goes)
             receiver.errors.append(error)
+
+    def newest(self, wanted: Callable[[Sent], bool]) -> Sent:
+        """Of all that was ever sent and is such."""
+        return next(sent for sent in reversed(self.sent) if wanted(sent))
+
+    def leaders(self) -> list[str]:
+        """Who thinks so."""
+        return [name for name in self.names if self.nodes[name].up and self.nodes[name].is_leader]
 
     # --- time -------------------------------------------------------------------------------
 

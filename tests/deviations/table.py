@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pytest
 
-T = TypeVar("T", bound=Callable[..., Any])
+Test = Callable[..., Any]
 
 BEGIN: Final = "<!-- deviations: written by `make deviations` -->"
 END: Final = "<!-- end of deviations -->"
@@ -49,8 +49,8 @@ DEVIATIONS: Final[Mapping[int, Deviation]] = {
     ),
     6: Deviation(
         "no fsync",
-        "group commit; acks clamped to the disk, votes and requests after the sync, one voter waits "
-        "(`guard`, `progress`, `core`)",
+        "group commit; acks clamped to the disk, votes and requests after the sync, one voter "
+        "waits (`guard`, `progress`, `core`)",
     ),
     7: Deviation(
         "unreadable vote is forgotten",
@@ -150,12 +150,12 @@ DEVIATIONS: Final[Mapping[int, Deviation]] = {
 }
 
 
-def deviation(number: int, *, stock: str = "", ours: str = "") -> Callable[[T], T]:
+def deviation(number: int, *, stock: str = "", ours: str = "") -> Callable[[Test], Test]:
     """A test of this deviation: what the stock library does in its scenario, and what ours does.
     Empty where the test is not about that side."""
 
-    def mark(test: T) -> T:
-        marked: T = pytest.mark.deviation(number, stock=stock, ours=ours)(test)
+    def mark(test: Test) -> Test:
+        marked: Test = pytest.mark.deviation(number, stock=stock, ours=ours)(test)
         # The library does not close its files; ours are closed by their own tests.
         return pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")(marked)
 
