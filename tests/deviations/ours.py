@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from muster.sim.machines.raft import RaftVoters
@@ -12,23 +13,37 @@ from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import Append, RaftFrame
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One frame, and when it was sent."""
+
+    at: float
+    sender: NodeId
+    receiver: NodeId
+    frame: RaftFrame
+
+
 class Voters(RaftVoters):
     """Bare voters that keep what they have sent."""
 
     def __init__(self, n: int = 3, *, seed: int = 1, **options: Any) -> None:
-        self.sent: list[tuple[NodeId, NodeId, RaftFrame]] = []
-        """Sender, receiver, frame."""
+        self.sent: list[Sent] = []
+        self.applied_at: list[tuple[NodeId, float]] = []
+        """Who applied something, and when."""
         super().__init__(n, seed=seed, **options)
 
     def _send(self, node: SimVoter, effect: SendFrame) -> None:
-        self.sent.append((node.id, effect.peer, effect.frame))
+        self.sent.append(Sent(self.now, node.id, effect.peer, effect.frame))
         super()._send(node, effect)
+
+    def _applied(self, node: SimVoter, index: int, data: bytes) -> None:
+        self.applied_at.append((node.id, self.now))
+        super()._applied(node, index, data)
 
     def sent_by(self, node: SimVoter, kind: type[Any]) -> list[Any]:
         """Its frames of this kind."""
-        return [
-            frame for sender, _, frame in self.sent if sender == node.id and type(frame) is kind
-        ]
+        mine = (sent.frame for sent in self.sent if sent.sender == node.id)
+        return [frame for frame in mine if type(frame) is kind]
 
     def hears(self, receiver: SimVoter, sender: NodeId, frame: RaftFrame) -> None:
         """This frame arrives now, for the first time or again."""

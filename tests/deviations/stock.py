@@ -11,6 +11,7 @@ This is the only module here that knows private names of the library.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import logging
 import mmap
@@ -62,12 +63,24 @@ LIBRARY: Final = _copy_of_the_library()
 assert LIBRARY.version.VERSION == "0.3.17"
 _LibraryNode: Any = LIBRARY.SyncObj
 _LibraryTransport: Any = LIBRARY.transport.Transport
+_LibraryName: Any = LIBRARY.node.Node
 SUCCESS: Final = LIBRARY.FAIL_REASON.SUCCESS
 DENIED: Final = LIBRARY.FAIL_REASON.REQUEST_DENIED
 
 
 class Crashed(BaseException):
     """The process of a node dies here."""
+
+
+class NodeName(_LibraryName):  # type: ignore[misc]  # the library has no types
+    """A node as others know it. The library keeps such names in sets, and the order of a set of
+    text differs from process to process; this one's does not."""
+
+    def __hash__(self) -> int:
+        return ord(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NodeName) and self.id == other.id
 
 
 @dataclass
@@ -132,27 +145,36 @@ class _Transport(_LibraryTransport):  # type: ignore[misc]  # the library has no
         pass
 
     def connected(self, name: str) -> None:
-        self._onNodeConnected(LIBRARY.node.Node(name))
+        self._onNodeConnected(NodeName(name))
 
     def disconnected(self, name: str) -> None:
-        self._onNodeDisconnected(LIBRARY.node.Node(name))
+        self._onNodeDisconnected(NodeName(name))
 
     def received(self, name: str, message: dict[str, Any]) -> None:
-        self._onMessageReceived(LIBRARY.node.Node(name), message)
+        self._onMessageReceived(NodeName(name), message)
 
 
 class StockNode(_LibraryNode):  # type: ignore[misc]  # the library has no types
     """Keeps, in order, the values that it is given."""
 
-    def __init__(self, cluster: StockCluster, name: str, others: Iterable[str], conf: Any) -> None:
+    def __init__(
+        self,
+        cluster: StockCluster,
+        name: str,
+        others: Iterable[str],
+        conf: Any,
+        *,
+        consumers: Iterable[Any] = (),
+    ) -> None:
         # What is set before the library's constructor is no part of its snapshots (D33).
         self.name = name
         self.up = True
         self.errors: list[Exception] = []
         self.network = _Transport(cluster, name)
-        node = LIBRARY.node.Node
-        peers = [node(other) for other in others]
-        super().__init__(node(name), peers, conf, nodeClass=node, transport=self.network)
+        peers = [NodeName(other) for other in others]
+        super().__init__(
+            NodeName(name), peers, conf, list(consumers), nodeClass=NodeName, transport=self.network
+        )
         self.values: list[Any] = []
 
     @LIBRARY.replicated  # type: ignore[untyped-decorator]  # as above
@@ -375,6 +397,11 @@ def alone(directory: Path, **options: Any) -> tuple[StockCluster, StockNode]:
     """A cluster of one, which leads."""
     cluster = StockCluster(directory, "a", **options)
     return cluster, cluster.lead("a")
+
+
+def lock_table(unlock_s: float) -> Any:
+    """What its `ReplLockManager` replicates; the manager gives it `time.time()` of its client."""
+    return importlib.import_module(f"{COPY}.batteries")._ReplLockManagerImpl(unlock_s)
 
 
 def trim_dies(patch: pytest.MonkeyPatch) -> None:

@@ -344,6 +344,39 @@ def test_d27_a_long_snapshot_costs_the_leader_its_office(stock: Stock) -> None:
 
 
 @deviation(
+    27,
+    stock="a new dump in the midst of it begins the stream anew, again and again",
+    ours="a node that is behind catches up while new snapshots are taken",
+)
+def test_d27_a_new_dump_begins_the_stream_anew(stock: Stock) -> None:
+    """A node needs a snapshot that takes seconds on its way; every second there is a newer one."""
+    cluster = stock("abc", logCompactionBatchSize=64)
+    leader = cluster.lead("a")
+    cluster.isolate("b")
+    leader.write_all(*(str(number * number * 7919) for number in range(2_000)))
+    cluster.run(1.0, only="ac")
+    cluster.compact("a")
+    cluster.heal()
+    cluster.send_s = 0.05
+    for number in range(10):
+        leader.write(number)
+        cluster.run(1.0, only="a")
+        cluster.compact("a")
+    pieces = [sent.message["serialized"] for sent in cluster.sent if is_piece(sent)]
+    assert sum(is_first for _, is_first, _ in pieces) >= 10
+    assert not any(is_last for _, _, is_last in pieces)
+
+    voters = Voters(3, snapshots=PLAN)
+    _, behind = left_behind(voters)
+    voters.heal()
+    taken = voters.snapshots.taken
+    voters.write(*numbers(200))
+    assert voters.snapshots.taken > taken + 20
+    assert voters.snapshots.installed >= 1
+    assert behind.journal.last_index > 200
+
+
+@deviation(
     32,
     stock="a half-written dump takes the place of the good one",
     ours="the good one stays until the new one is whole and synced",
