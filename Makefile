@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz bench-idle bench-sim sim sim-mutants lock install clean help
+.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-idle bench-sim sim sim-mutants lock install clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,6 +38,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > .lint-imports.log || (cat .lint-imports.log; exit 1)
 	@rm -f .lint-imports.log
+
+deviations: $(STAMP) ## pysyncobj's deviations, stock beside ours: the table of docs/consistency.md
+	@$(BIN)/python scripts/deviations.py
 
 bench-idle: $(STAMP) ## CPU, memory, packets of an idle cluster; detection and failover times
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_idle.py

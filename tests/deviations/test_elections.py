@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deviations.ours import Voters
-from deviations.stock import StockCluster
+from deviations.stock import StockCluster, way
 from deviations.table import deviation
 from muster_protocol.raftguard.events import Role
 from muster_protocol.wire.raft import Vote, VoteRequest
@@ -101,8 +101,34 @@ def test_d24_a_node_that_was_cut_off_deposes_the_leader(stock: Stock) -> None:
 
 
 @deviation(
+    24,
+    stock="a stall of two seconds is enough",
+    ours="a stall of three seconds is not",
+)
+def test_d24_a_node_that_stalled_deposes_the_leader(stock: Stock) -> None:
+    """A node's loop stalls. What the leader said meanwhile waits to be read; the timer is due."""
+    cluster = stock("abc")
+    leader = cluster.lead("a")
+    term = leader.raftCurrentTerm
+    cluster.is_held = way("a", "b")
+    cluster.run(2.0, only="ac")
+    cluster.tick("b")
+    cluster.heal()
+    cluster.run(1.0)
+    assert leader.raftCurrentTerm > term
+
+    voters = Voters(3, is_fifo=True)
+    ours = voters.steady()
+    term = ours.core.term
+    voters.hold([(ours.id, voters.followers()[0].id)], for_s=3.0)
+    voters.run_until(voters.now + 5.0)
+    assert voters.steady() is ours
+    assert ours.core.term == term
+
+
+@deviation(
     25,
-    stock="two leaders for 29 s; nobody tells the old one",
+    stock="two leaders for 25 s; nobody tells the old one",
     ours="the old one is gone before 2 s",
 )
 def test_d25_an_old_leader_leads_on_for_half_a_minute(stock: Stock) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
+import trio.testing
 
 from deviations.ours import Voters, command
 from deviations.stock import DENIED, NodeName, Outcome, StockCluster
@@ -70,7 +72,7 @@ def sent_a_change(voters: Voters, change: list[str]) -> SimVoter:
 
 @deviation(
     20,
-    stock="two changes at once: two leaders with majorities that do not meet, a write is lost",
+    stock="two changes at once: two leaders whose majorities do not meet acknowledge writes",
     ours="no change is taken up; the majority stays 2 of 3",
 )
 def test_d20_two_changes_at_once_make_two_majorities(stock: Stock) -> None:
@@ -253,13 +255,19 @@ async def test_d23_a_wiped_node_votes_as_if_it_were_the_old_one(stock: Stock) ->
     )
 
     async def accept(peer: Hello) -> None:
-        connection: Any = SimpleNamespace(peer=peer)
+        connection: Any = SimpleNamespace(peer=peer, epoch=1, receive=trio.sleep_forever)
         await links.accept(connection)
 
     with pytest.raises(RemoteError, match="its journal is another one"):
         await accept(hello(low, generation="2" * 16))
     with pytest.raises(RemoteError, match="has no seat"):
         await accept(hello("9" * 32))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept, hello(low))
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(RemoteError, match="another process"):
+            await accept(hello(low, boot="9" * 24))
+        nursery.cancel_scope.cancel()
     with pytest.raises(RemoteError, match="cluster"):
         check_hello(hello(me), hello(low, cluster_id="d" * 32))
 
