@@ -7,7 +7,7 @@ from typing import Any
 
 from muster.sim.machines.raft import RaftVoters
 from muster.sim.machines.voter import SimVoter
-from muster_protocol.raftguard.events import FrameReceived, Role, SendFrame
+from muster_protocol.raftguard.events import FrameReceived, Role, SendFrame, TransferLeadership
 from muster_protocol.types import NodeId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import Append, RaftFrame
@@ -28,16 +28,22 @@ class Voters(RaftVoters):
 
     def __init__(self, n: int = 3, *, seed: int = 1, **options: Any) -> None:
         self.sent: list[Sent] = []
-        self.applied_at: list[tuple[NodeId, float]] = []
-        """Who applied something, and when."""
+        self.applied_at_once = 0
+        """The most entries that one event has applied."""
+        self._applied_now = 0
         super().__init__(n, seed=seed, **options)
 
     def _send(self, node: SimVoter, effect: SendFrame) -> None:
         self.sent.append(Sent(self.now, node.id, effect.peer, effect.frame))
         super()._send(node, effect)
 
+    def step(self, node: SimVoter, event: Any) -> None:
+        self._applied_now = 0
+        super().step(node, event)
+
     def _applied(self, node: SimVoter, index: int, data: bytes) -> None:
-        self.applied_at.append((node.id, self.now))
+        self._applied_now += 1
+        self.applied_at_once = max(self.applied_at_once, self._applied_now)
         super()._applied(node, index, data)
 
     def sent_by(self, node: SimVoter, kind: type[Any]) -> list[Any]:
@@ -76,6 +82,13 @@ class Voters(RaftVoters):
 
         assert self.run_until(self.now + 20.0, lambda: len(leaders()) == 1)
         return leaders()[0]
+
+    def hand_over(self) -> SimVoter:
+        """Another one leads: who is cut off is sent the log from the end of this one's on, for it
+        does not know what the other has."""
+        before = max(self.leaders(), key=lambda node: node.core.term)
+        self.step(before, TransferLeadership())
+        return self.steady_among(before)
 
     def followers(self) -> list[SimVoter]:
         return [node for node in self.live() if node.core.role is not Role.LEADER]

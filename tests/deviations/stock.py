@@ -203,9 +203,6 @@ class StockNode(_LibraryNode):  # type: ignore[misc]  # the library has no types
     def electorate(self) -> list[str]:
         return sorted([self.name, *(node.id for node in self.otherNodes)])
 
-    def match_index(self, follower: str) -> int:
-        return int(self.getStatus()[f"match_idx_server_{follower}"])
-
 
 class StockCluster:
     """Nodes of the stock library: run them, cut them off, kill them, look at them."""
@@ -391,12 +388,6 @@ class StockCluster:
         self.nodes[name].forceLogCompaction()
         self.tick(name)
         self.tick(name)
-
-
-def alone(directory: Path, **options: Any) -> tuple[StockCluster, StockNode]:
-    """A cluster of one, which leads."""
-    cluster = StockCluster(directory, "a", **options)
-    return cluster, cluster.lead("a")
 
 
 def lock_table(unlock_s: float) -> Any:
