@@ -312,14 +312,14 @@ class StockCluster:
         if (sent.sender, sent.receiver) not in self.cut:
             self._queue.append(sent)
 
-    def deliver(self, limit: int = 10**9) -> None:
+    def deliver(self) -> None:
         """Whatever is under way, and the answers to it."""
-        for _ in range(limit):
-            free = (at for at, sent in enumerate(self._queue) if not self.is_held(sent))
-            position = next(free, None)
-            if position is None:
-                return
+        while (position := self._next_free()) is not None:
             self.arrives(self._queue.pop(position))
+
+    def _next_free(self) -> int | None:
+        free = (at for at, sent in enumerate(self._queue) if not self.is_held(sent))
+        return next(free, None)
 
     def arrives(self, sent: Sent) -> None:
         """A message reaches its receiver now, for the first time or again."""
