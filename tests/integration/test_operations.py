@@ -200,5 +200,6 @@ def test_what_real_daemons_decided_is_decided_again_from_their_flight_records(
         code, out, said = muster(node, "replay", str(node.directory / "state"))
         verdicts = dict(line.split(": ", 1) for line in out.splitlines() if line[:1].isalpha())
         assert (code, said) == (0, ""), verdicts
-        for machine in ("failure", "raft", "partition", "discovery", "signals"):
+        for machine in ("failure", "raft", "partition", "discovery"):
             assert verdicts[machine].endswith("all decisions as then"), verdicts
+        assert "differ" not in verdicts["signals"], "there may be none of its decisions"

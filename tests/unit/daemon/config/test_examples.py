@@ -73,7 +73,8 @@ def test_the_lan_configuration_listens_with_a_secret() -> None:
 def test_the_exit_codes_are_documented() -> None:
     """A row each, of `muster`, of the command that has its own, and of `musterd`."""
     text, _, of_daemon = (ROOT / "docs/exit-codes.md").read_text().partition("## `musterd`")
-    cli, _, of_histories = text.partition("## `muster check-history`")
+    cli, _, others = text.partition("## `muster check-history`")
+    of_histories, _, _ = others.partition("\n## ")
     for part, codes_of in ((cli, Exit), (of_histories, HistoryExit)):
         rows = {int(code) for code in re.findall(r"^\| (\d+) \|", part, flags=re.MULTILINE)}
         assert rows == {int(code) for code in codes_of}

@@ -43,7 +43,8 @@ def test_a_picture_can_be_made_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "why"), [("it.pdf", "must end with .svg or .png"), ("no/it.svg", "No such file or directory")]
+    ("file", "why"),
+    [("it.pdf", "must end with .svg or .png"), ("no/it.svg", "No such file or directory")],
 )
 def test_a_file_that_cannot_be_is_refused_before_the_work(
     tmp_path: Path, file: str, why: str
