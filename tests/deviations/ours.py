@@ -7,7 +7,14 @@ from typing import Any
 
 from muster.sim.machines.raft import RaftVoters
 from muster.sim.machines.voter import SimVoter
-from muster_protocol.raftguard.events import FrameReceived, Role, SendFrame, TransferLeadership
+from muster_protocol.effects import Effect
+from muster_protocol.raftguard.events import (
+    FrameReceived,
+    ReadsConfirmed,
+    Role,
+    SendFrame,
+    TransferLeadership,
+)
 from muster_protocol.types import NodeId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import Append, RaftFrame
@@ -28,6 +35,8 @@ class Voters(RaftVoters):
 
     def __init__(self, n: int = 3, *, seed: int = 1, **options: Any) -> None:
         self.sent: list[Sent] = []
+        self.answered: list[tuple[str, int]] = []
+        """Who answered a read, and as of which index."""
         self.applied_at_once = 0
         """The most entries that one event has applied."""
         self._applied_now = 0
@@ -36,6 +45,11 @@ class Voters(RaftVoters):
     def _send(self, node: SimVoter, effect: SendFrame) -> None:
         self.sent.append(Sent(self.now, node.id, effect.peer, effect.frame))
         super()._send(node, effect)
+
+    def _perform(self, node: SimVoter, effect: Effect) -> None:
+        if isinstance(effect, ReadsConfirmed):
+            self.answered.append((node.name, effect.index))
+        super()._perform(node, effect)
 
     def step(self, node: SimVoter, event: Any) -> None:
         self._applied_now = 0

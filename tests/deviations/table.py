@@ -120,7 +120,9 @@ DEVIATIONS: Final[Mapping[int, Deviation]] = {
         "stale leaders are not told",
         "told the higher term; step down by a vote request that must be refused",
     ),
-    26: Deviation("no linearizable read", "reads go through the log"),
+    26: Deviation(
+        "no linearizable read", "a majority is asked whether the leader still leads (`reads`)"
+    ),
     27: Deviation(
         "snapshot chunks are not answered; a new dump restarts the stream",
         "*next step* (resuming); while it fetches a snapshot, a follower answers that it is alive",

@@ -59,14 +59,15 @@ def test_a_ring_whose_beginning_was_overwritten_is_replayed_from_its_memories(
     assert counts["failure same"] > 10
 
 
-@pytest.mark.parametrize("seed", ["3", "14", "16"])
+@pytest.mark.parametrize("seed", ["14", "16", "34"])
 def test_snapshots_taken_and_installed_are_part_of_the_record(
     seed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They change the log beside the machine's events, which sees it by what it may still send."""
-    often = SnapshotPolicy(every_entries=40, keep_entries=10)
+    often = SnapshotPolicy(every_entries=20, keep_entries=5)
     monkeypatch.setattr(voter, "SNAPSHOTS", often)
     counts = replayed(seed, for_s=60.0)
-    assert counts["LogTrimmed"] >= 10
+    assert counts["LogTrimmed"] >= 5
+    assert counts["ReadWanted"] > 50
     assert counts["SnapshotInstalled"] >= 1
     assert not counts["raft not replayed"], counts

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from muster.sim.checkers.vocabulary import Operation
 from muster.sim.history import Op, Outcome, Reply, Request, reply_of
-from muster_protocol.consistency.commands import Command, Conflict, Delete, Done, Get, NotFound, Put
+from muster_protocol.consistency.commands import (
+    Command,
+    Conflict,
+    Delete,
+    Done,
+    Get,
+    NotFound,
+    Put,
+    Result,
+)
 from muster_protocol.consistency.registry import Registry
 
 
@@ -101,12 +110,15 @@ class _Registry:
     def ask(self, request: Request) -> Reply:
         assert not isinstance(request.expected, str)
         self._requests += 1
-        operation: Put | Get | Delete = Get(request.key)
         if request.action == "put":
-            operation = Put(request.key, (request.value or "").encode(), request.expected)
+            result = self._apply(Put(request.key, (request.value or "").encode(), request.expected))
         elif request.action == "delete":
-            operation = Delete(request.key, request.expected)
-        command = Command("5" * 32, self._requests, self._registry.revision, 0.0, operation)
-        result = self._registry.apply(command)
+            result = self._apply(Delete(request.key, request.expected))
+        else:
+            result = self._registry.read(Get(request.key))
         assert isinstance(result, Done | Conflict | NotFound)
         return reply_of(result, request)
+
+    def _apply(self, change: Put | Delete) -> Result:
+        revision = self._registry.revision
+        return self._registry.apply(Command("5" * 32, self._requests, revision, 0.0, change))

@@ -59,6 +59,7 @@ _RAFT_EVENTS: Final = (
     raft.SnapshotInstalled,
     raft.SnapshotFailed,
     raft.TransferLeadership,
+    raft.ReadWanted,
     raft.SuspendVoting,
     Propose,
     LogTrimmed,

@@ -14,7 +14,7 @@
 | what of the log a snapshot covers | `storage/journal` | trimmed |
 | votes and requests behind a sync | `raftguard/guard` | dropped |
 | frames for another voter | `consistency/links` | its link is closed |
-| commands without an outcome, here or at the leader | `proposals`, `forwarding` | refused |
+| commands and reads without an outcome | `proposals`, `forwarding` | refused |
 | sessions and the store | `consistency/registry` | the oldest goes; rejected |
 | the flight recorder's buffer | `recorder` | dropped and counted |
 
@@ -63,6 +63,7 @@ def sizes_of_core(core: RaftCore, policy: SnapshotPolicy) -> Iterator[Size]:
 def sizes_of_voter(voter: Any) -> Iterator[Size]:
     """A whole voter."""
     yield from sizes_of_core(voter.core, voter.compaction.policy)
+    yield Size("waiting reads", voter.reads.waiting, WAITING_COMMANDS_MAX)
     proposals, registry = voter.proposals, voter.replica.registry
     yield Size("pending commands", proposals.pending, WAITING_COMMANDS_MAX)
     yield Size("pending command bytes", proposals.pending_bytes, WAITING_BYTES_MAX)

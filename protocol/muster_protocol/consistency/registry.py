@@ -149,7 +149,7 @@ class Registry:
         self.applied += 1
         operation = command.operation
         if isinstance(operation, Get | List):
-            return self.read(operation)
+            return Rejected(self.revision, "reads do not go through the log")
         session = self._sessions.get(command.session)
         if session is not None:
             session.used = self.applied

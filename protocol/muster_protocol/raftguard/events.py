@@ -128,6 +128,13 @@ class TransferLeadership:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadWanted:
+    """A linearizable read waits here. Tickets grow by one."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
 class SuspendVoting:
     """This identity is alive elsewhere too: say nothing more."""
 
@@ -208,6 +215,21 @@ class ProposalRefused(Effect):
     """The engine would have forwarded this command: it was not proposed here."""
 
     command: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadsConfirmed(Effect):
+    """Reads up to this ticket may be answered from a state that has applied up to `index`."""
+
+    ticket: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadsRefused(Effect):
+    """Reads up to this ticket that are not confirmed have to ask the next leader."""
+
+    ticket: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ around it that lets only those messages through on which the engine is right:
   because a leader takes a silent follower for a dead one. Where the sync is still running, the
   rest is acknowledged when it ends. On the leader incoming ones are clamped to its own disk too
   (`progress`).
-* **Room**: entries are taken into memory before they are on the disk. Past `UNSYNCED_BYTES_MAX`, or
-  with `LOG_ENTRIES_MAX` in the log, no more are taken until the disk, or a snapshot, has caught up.
-  The leader still hears from us; what it sent is asked for again by the next append behind it.
+* **Room**: `room` says how much is taken into memory before it is on the disk. What finds none is
+  dropped; the leader still hears from us, and is asked for it again by the next append behind it.
 * **Votes** (D4, D5, D7): a vote, and the request for one, leaves after the sync that makes the
   term and the vote durable. A vote counts once per member and term.
 * **Elections** (D24): `elections`; the gate (`OpenGate`, `ShutGate`) is open while leader and for
@@ -21,6 +20,7 @@ around it that lets only those messages through on which the engine is right:
   20 s; so it is shut inside the very call in which the engine becomes candidate or follower.
 * **Members** (D23, D30): who is no voter with the right journal generation is not heard. An old
   connection's frames carry an old epoch and are ignored.
+* **Reads** (D26): `reads` asks a majority whether we still lead.
 * **Snapshots** (D9, D10, D13-D15, D32, D33): none travels through the engine. Where it would send
   one, the guard offers the manifest; the follower fetches the data on a stream of its own.
 * **Forwarding** (D29): the engine forwards nothing and is given no callbacks.
@@ -38,7 +38,6 @@ from typing import Any, Final
 
 from muster_protocol.effects import DeadlineReached, Effect, Notify
 from muster_protocol.errors import RemoteError
-from muster_protocol.limits import LOG_ENTRIES_MAX, UNSYNCED_BYTES_MAX
 from muster_protocol.raftguard.appends import CommittedEntryConflict, FollowerLog
 from muster_protocol.raftguard.elections import Elections
 from muster_protocol.raftguard.events import (
@@ -55,6 +54,8 @@ from muster_protocol.raftguard.events import (
     PeerDown,
     PeerUp,
     ProposalRefused,
+    ReadsRefused,
+    ReadWanted,
     Role,
     RoleChanged,
     SafetyViolated,
@@ -68,6 +69,8 @@ from muster_protocol.raftguard.events import (
 )
 from muster_protocol.raftguard.handover import Handover
 from muster_protocol.raftguard.progress import Progress
+from muster_protocol.raftguard.reads import ReadIndex
+from muster_protocol.raftguard.room import Room
 from muster_protocol.raftguard.translation import (
     append_of,
     engine_step_up,
@@ -83,6 +86,8 @@ from muster_protocol.wire.raft import (
     Manifest,
     PreVote,
     PreVoteRequest,
+    ReadEcho,
+    ReadProbe,
     SnapshotOffer,
     TimeoutNow,
     Vote,
@@ -91,9 +96,6 @@ from muster_protocol.wire.raft import (
 
 HEARTBEAT_S: Final = 0.25
 """How often a leader speaks when idle: 0.5 % of a core and 850 B/s measured at three nodes."""
-
-ENTRY_BYTES: Final = 64
-"""What an entry counts for beside its command, in memory and in the journal's buffer."""
 
 HELD_FRAMES_MAX: Final = 1_024
 """Votes and requests that wait for a sync. A node votes once a term; more means a dead disk."""
@@ -132,14 +134,11 @@ class RaftGuard:
         self._follower = FollowerLog(log)
         self._elections = Elections(log=log, rng=rng, now=now)
         self._held: collections.deque[tuple[int, tuple[Effect, ...]]] = collections.deque()
-        self._unsynced: collections.deque[tuple[int, int]] = collections.deque()
-        """LSN before, and bytes, of each append that is not known to be on the disk."""
-        self._unsynced_bytes = 0
-        self._refused = (0, 0)
-        """Entries and bytes of the last append that found no room."""
+        self._room = Room(log)
         self._owed: tuple[NodeId, int, int] | None = None
         self._installing: Manifest | None = None
         self._handover = Handover(log=log)
+        self._reads = ReadIndex(majority=configuration.majority, log=log)
         self._heartbeat_at = now
         self._dropped: dict[str, int] = {}
         self._campaigns = self._elections_won = self._pre_vote_rounds = 0
@@ -153,6 +152,7 @@ class RaftGuard:
             SnapshotInstalled: self._on_snapshot_installed,
             SnapshotFailed: self._on_snapshot_failed,
             TransferLeadership: self._on_transfer,
+            ReadWanted: self._on_read_wanted,
             SuspendVoting: self._on_suspend,
             DeadlineReached: self._on_deadline,
         }
@@ -166,6 +166,8 @@ class RaftGuard:
             HigherTerm: self._on_higher_term,
             TimeoutNow: self._on_timeout_now,
             SnapshotOffer: self._on_snapshot_offer,
+            ReadProbe: self._on_read_probe,
+            ReadEcho: self._on_read_echo,
         }
         self._engine_handlers: dict[str, Callable[[NodeId, Mapping[str, Any]], Effects]] = {
             "append_entries": self._send_append,
@@ -187,6 +189,10 @@ class RaftGuard:
     def handle(self, event: Any, *, now: float) -> Effects:
         return self._handlers[type(event)](event, now)
 
+    def after_engine(self) -> Effects:
+        """What has become possible by what the engine did: to be called after each event."""
+        return self._reads.go_on(self.connected()) if self.role is Role.LEADER else ()
+
     def statistics(self) -> GuardStatistics:
         return GuardStatistics(
             dropped=dict(self._dropped),
@@ -194,7 +200,7 @@ class RaftGuard:
             elections_won=self._elections_won,
             pre_vote_rounds=self._pre_vote_rounds,
             held_frames=len(self._held),
-            unsynced_bytes=self._unsynced_bytes,
+            unsynced_bytes=self._room.unsynced_bytes,
         )
 
     @property
@@ -260,7 +266,7 @@ class RaftGuard:
             self._forget_leader()  # else: it is the append of this leader that made us follow
         if was is Role.LEADER:
             self._elections.leadership_lost(now)
-        return (shut, self._tell_role(was))
+        return (shut, self._tell_role(was), *self._reads.refuse())
 
     def _tell_role(self, was: Role) -> Notify:
         return Notify(
@@ -292,6 +298,7 @@ class RaftGuard:
                 OpenGate(self.connected()),
                 TickEngine(flush=True),
                 *self._give_up_if_stuck(now),
+                *self._reads.ask_again(self.connected()),
             )
         if now < self._elections.deadline:
             return ()
@@ -389,6 +396,7 @@ class RaftGuard:
         self._forget_leader()
         return (
             ShutGate(self._peers),
+            *self._reads.refuse(),
             Notify("raft.voting.suspended", Severity.ERROR, {"reason": event.reason}),
         )
 
@@ -409,7 +417,7 @@ class RaftGuard:
         self._leader_spoke(peer, now)
         if self._installing is not None:
             return self._step_up_to(frame.term) or (self._keep_alive(peer),)
-        if frame.entries and not self._take_up(frame):
+        if frame.entries and not self._room.take_up(frame.entries):
             self._drop("no-room")
             return self._step_up_to(frame.term) or (self._keep_alive(peer),)
         try:
@@ -421,39 +429,12 @@ class RaftGuard:
         deliver = Deliver(peer, reduced.message)
         if reduced.acknowledge is not None:
             return (deliver, *self._acknowledge(peer, reduced.acknowledge, frame.term))
-        if reduced.start_again_from is not None and not self._has_room(*self._refused):
+        if reduced.start_again_from is not None and self._room.is_still_full():
             return (deliver, self._keep_alive(peer))  # else it would come again, and again in vain
         if reduced.start_again_from is not None:
             reset = Ack(frame.term, reduced.start_again_from, success=False, reset=True)
             return (deliver, SendFrame(peer, reset))
         return (deliver,)
-
-    def _take_up(self, frame: Append) -> bool:
-        """Count what it brings as not on the disk. False if there is no room for it."""
-        size = sum(len(entry.command) + ENTRY_BYTES for entry in frame.entries)
-        if not self._has_room(len(frame.entries), size):
-            self._refused = (len(frame.entries), size)
-            return False
-        self._refused = (0, 0)
-        self._unsynced.append((self._log.lsn, size))
-        self._unsynced_bytes += size
-        return True
-
-    def _has_room(self, entries: int, size: int) -> bool:
-        self._forget_synced()
-        held = self._log.last_index - self._log.first_index + 1
-        return not entries or (
-            held + entries <= LOG_ENTRIES_MAX and self._unsynced_bytes + size <= UNSYNCED_BYTES_MAX
-        )
-
-    def _forget_synced(self) -> None:
-        """What is on the disk takes no room. An append that brought nothing new made no record, so
-        it is known to be there only with all others."""
-        log = self._log
-        while self._unsynced and (
-            self._unsynced[0][0] < log.durable_lsn or log.durable_lsn == log.lsn
-        ):
-            self._unsynced_bytes -= self._unsynced.popleft()[1]
 
     def _refuse_as_leader(self, peer: NodeId, term: int) -> Effects | None:
         """Why `peer` cannot lead us in `term`, or None."""
@@ -481,12 +462,34 @@ class RaftGuard:
             return (deliver, *self._hand_over())
         return (deliver, OpenGate((peer,)), TickEngine(flush=True))
 
+    # --- reads ------------------------------------------------------------------------------
+
+    def _on_read_wanted(self, event: ReadWanted, now: float) -> Effects:
+        del now
+        if self.role is not Role.LEADER or self.suspended:
+            return (ReadsRefused(event.ticket),)
+        return self._reads.wanted(event.ticket, self.connected())
+
+    def _on_read_probe(self, peer: NodeId, frame: ReadProbe, now: float) -> Effects:
+        del now
+        if (refusal := self._refuse_as_leader(peer, frame.term)) is not None:
+            return refusal
+        if frame.term > self._log.current_term:
+            return self._step_up_to(frame.term)  # it asks again with its next heartbeat
+        return (SendFrame(peer, ReadEcho(frame.term, frame.round)),)
+
+    def _on_read_echo(self, peer: NodeId, frame: ReadEcho, now: float) -> Effects:
+        del now
+        if frame.term != self._log.current_term or self.role is not Role.LEADER:
+            return self._drop("stale-read-echo")
+        return self._reads.echoed(peer, frame, self.connected())
+
     # --- durability -------------------------------------------------------------------------
 
     def _on_log_durable(self, event: LogDurable, now: float) -> Effects:
         del event, now
         effects: list[Effect] = []
-        self._forget_synced()
+        self._room.forget_synced()
         while self._held and self._held[0][0] <= self._log.durable_lsn:
             effects.extend(self._held.popleft()[1])
         if self.suspended:

@@ -138,6 +138,20 @@ class SnapshotOffer(msgspec.Struct, frozen=True, array_like=True, tag=9):
     manifest: Manifest
 
 
+class ReadProbe(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Leader to follower: do I still lead, as far as you know? (thesis, 6.4)"""
+
+    term: UInt
+    round: UInt
+
+
+class ReadEcho(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Follower to leader: I am in `term`, and was when `round` reached me."""
+
+    term: UInt
+    round: UInt
+
+
 RaftFrame = (
     Append
     | Ack
@@ -148,6 +162,8 @@ RaftFrame = (
     | HigherTerm
     | TimeoutNow
     | SnapshotOffer
+    | ReadProbe
+    | ReadEcho
 )
 
 _DECODER: Decoder[RaftFrame] = Decoder(RaftFrame)

@@ -17,12 +17,13 @@ from muster.agents.consistency.links import VoterLinks
 from muster.agents.consistency.proposals import Proposals
 from muster.agents.consistency.raft.birth import taped_core
 from muster.agents.consistency.raft.core import Propose
+from muster.agents.consistency.reads import Reads
 from muster.agents.consistency.replica import Replica
 from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapshot
 from muster.driver import Driver
 from muster.storage.journal import Journal, open_journal
 from muster.storage.snapshots import SnapshotStore
-from muster_protocol.consistency.commands import Batch, Command, Result
+from muster_protocol.consistency.commands import Batch, Command, Operation, Result, is_read
 from muster_protocol.consistency.registry import Registry
 from muster_protocol.effects import Effect, Notify
 from muster_protocol.errors import (
@@ -40,6 +41,9 @@ from muster_protocol.raftguard.events import (
     FetchSnapshot,
     LogDurable,
     ProposalRefused,
+    ReadsConfirmed,
+    ReadsRefused,
+    ReadWanted,
     Role,
     SafetyViolated,
     SendFrame,
@@ -137,6 +141,9 @@ class Voter:
         origin = f"{around.boot}-{world.entropy.token_bytes(8).hex()}"
         self.proposals = Proposals(clock=world.clock, origin=origin, propose=self._propose)
         self._driver = Driver(self, name="raft", clock=world.clock, perform=self._perform)
+        self.reads = Reads(
+            clock=world.clock, want=lambda ticket: self._driver.complete(ReadWanted(ticket))
+        )
         self.links = VoterLinks(
             me=self.me,
             configuration=configuration,
@@ -201,6 +208,7 @@ class Voter:
         self._nursery = None
         self._driver.close()
         self.proposals.close()
+        self.reads.close()
 
     @property
     def is_running(self) -> bool:
@@ -209,10 +217,22 @@ class Voter:
         return self._nursery is not None and not self._driver.is_closed
 
     async def submit(self, command: Command, *, deadline: float) -> Result:
-        """Commit a command here. Errors: Refused("not-leader", "overload"), OutcomeUnknown."""
+        """Commit a command here, or answer a read from the state that is committed by now.
+
+        Errors: Refused("not-leader", "overload"); OutcomeUnknown, of a change.
+        """
+        if is_read(command.operation):
+            return await self._read(command.operation, deadline=deadline)
         if len(self.journal) >= LOG_ENTRIES_MAX:
             raise Refused("overload", "the log has no room: no snapshot could be written")
         return await self.proposals.submit(command, deadline=deadline)
+
+    async def _read(self, operation: Operation, *, deadline: float) -> Result:
+        index = await self.reads.confirm(deadline=deadline)
+        if not self.is_running:
+            raise Refused("not-leader", "this voter has ended")
+        assert self.core.applied_index >= index, "the core applies whatever it commits, at once"
+        return self.replica.read(operation)
 
     async def serve_raft(self, connection: PeerConnection) -> None:
         """A voter dialled. Errors: RemoteError."""
@@ -284,6 +304,10 @@ class Voter:
             self._nursery.start_soon(self._install_snapshot, effect.peer, effect.manifest)
         elif isinstance(effect, ProposalRefused):
             self._refused = effect.command
+        elif isinstance(effect, ReadsConfirmed):
+            self.reads.settle(effect.ticket, effect.index)
+        elif isinstance(effect, ReadsRefused):
+            self.reads.settle(effect.ticket, None)
         elif isinstance(effect, SafetyViolated):
             raise SafetyViolation(f"Raft safety violated: {effect.reason}")
         else:

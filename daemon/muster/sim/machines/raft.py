@@ -19,6 +19,7 @@ from muster.agents.consistency.raft.core import Propose
 from muster.sim.checkers.bounds import within_bounds
 from muster.sim.checkers.durability import Claims
 from muster.sim.checkers.raft import CommittedOnMajority, CommittedPrefixes, ElectionSafety
+from muster.sim.checkers.reads import FreshReads
 from muster.sim.checkers.storage import EqualReplicas
 from muster.sim.checkers.violated import Violated
 from muster.sim.disk import SimDisk
@@ -37,6 +38,9 @@ from muster_protocol.raftguard.events import (
     PeerDown,
     PeerUp,
     ProposalRefused,
+    ReadsConfirmed,
+    ReadsRefused,
+    ReadWanted,
     Role,
     SafetyViolated,
     SendFrame,
@@ -77,6 +81,7 @@ class RaftVoters(EventHeap):
         self.prefixes = CommittedPrefixes()
         self.replicas = EqualReplicas()
         self.majorities = CommittedOnMajority(n // 2 + 1)
+        self.reads = FreshReads()
         self.ids = [NodeId(f"{i + 1:032x}") for i in range(n)]
         self._disks = {each: SimDisk(random.Random(self.rng.random())) for each in self.ids}
         self._plan = snapshots or SnapshotPlan()
@@ -90,6 +95,7 @@ class RaftVoters(EventHeap):
         self.acknowledged: dict[bytes, int] = {}
         self.refused = 0
         self._epochs = itertools.count(1)
+        self._tickets = itertools.count(1)
         for node_id in self.ids:
             self._boot(node_id)
 
@@ -103,6 +109,12 @@ class RaftVoters(EventHeap):
 
     def propose(self, node: SimVoter, data: bytes) -> None:
         self.step(node, Propose(data))
+
+    def read(self, node: SimVoter) -> None:
+        """A client asks this voter for a linearizable read."""
+        ticket = next(self._tickets)
+        self.reads.asked(node.name, ticket)
+        self.step(node, ReadWanted(ticket))
 
     def step(self, node: SimVoter, event: Any) -> None:
         for effect in node.core.handle(event, now=self.now):
@@ -217,6 +229,7 @@ class RaftVoters(EventHeap):
         self.replicas.holds(node.name, index, node.history.digest)
         if node.core.role is Role.LEADER:  # it would answer its client now
             self.acknowledged.setdefault(data, index)
+            self.reads.acknowledged(index)
         self.snapshots.applied(node, index)
 
     def _replaced(self, node: SimVoter) -> None:
@@ -275,6 +288,11 @@ class RaftVoters(EventHeap):
             self.snapshots.fetch(node, effect.peer, effect.manifest)
         elif isinstance(effect, ProposalRefused):
             self.refused += 1
+        elif isinstance(effect, ReadsConfirmed):
+            applied = node.core.applied_index
+            self.reads.is_confirmed(node.name, effect.ticket, effect.index, applied)
+        elif isinstance(effect, ReadsRefused):
+            self.reads.is_refused(node.name, effect.ticket)
         else:
             raise AssertionError(f"unexpected effect {effect}")
 

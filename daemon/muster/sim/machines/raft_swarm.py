@@ -3,8 +3,8 @@ again.
 
 What is on or off, and how often it comes, is drawn from the seed (see `sim.swarm` for why).
 Checked at every step: election safety, durability of what is claimed, equal entries at equal
-indexes, equal states after equal logs, that what is committed is on a majority. At the end:
-liveness, and that every acknowledged command is applied on every voter.
+indexes, equal states after equal logs, that what is committed is on a majority, that reads are not
+old. At the end: liveness, and that every acknowledged command is applied on every voter.
 """
 
 from __future__ import annotations
@@ -210,6 +210,8 @@ class RaftRun:
         for leader in self.voters.leaders():
             self._requests += 1
             self.voters.propose(leader, _command(leader, self._requests))
+        for leader in self.voters.leaders():
+            self.voters.read(leader)
         self.voters.at(self._rng.expovariate(1.0 / self._options.request_gap_s), self._request)
 
     def _fault(self) -> None:

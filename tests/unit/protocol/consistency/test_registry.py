@@ -18,6 +18,7 @@ from muster_protocol.consistency.commands import (
     Rejected,
     Result,
     checked_size,
+    is_read,
 )
 from muster_protocol.consistency.registry import ENTRY_BYTES, SESSIONS_MAX, Registry
 from muster_protocol.errors import UsageError
@@ -32,6 +33,8 @@ class Client:
         self.request = self.since = 0
 
     def do(self, operation: Operation) -> Result:
+        if is_read(operation):
+            return self.registry.read(operation)
         self.request += 1
         self.since = self.registry.revision
         return self.again(operation)
@@ -44,6 +47,12 @@ def value(result: Result) -> bytes:
     assert isinstance(result, Done)
     assert result.entry is not None
     return result.entry.value
+
+
+def test_reads_do_not_go_through_the_log() -> None:
+    client = Client(Registry())
+    assert isinstance(client.again(Get("a")), Rejected)
+    assert client.registry.sessions == 0
 
 
 def test_a_put_value_is_got_with_its_revisions() -> None:

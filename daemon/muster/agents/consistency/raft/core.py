@@ -97,6 +97,7 @@ class RaftCore:
                 self._perform(self.guard.handle(event, now=now))
                 if isinstance(event, LogDurable):
                     self._propose_waiting()
+            self._perform(self.guard.after_engine())
         outward, self._outward = tuple(self._outward), []
         return outward
 
