@@ -140,8 +140,8 @@ DEVIATIONS: Final[Mapping[int, Deviation]] = {
     ),
     31: Deviation(
         "sends and applies all at once",
-        "a 4 MiB window per follower (`progress`); partly: a tick of the engine applies 64 "
-        "entries, but one call of `core` ticks until all are applied, and the log stays in memory",
+        "a 4 MiB window per follower (`progress`); 256 entries in a call (`core`); the log in "
+        "memory has a limit (`room`, `compaction`)",
     ),
     32: Deviation("an asynchronous serializer's file is renamed too early", "never called"),
     33: Deviation("what is set before its constructor is left out of dumps", "never called"),

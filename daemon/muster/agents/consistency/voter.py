@@ -154,6 +154,7 @@ class Voter:
             take=self._driver.complete,
         )
         self._dirty = trio.Event()
+        self._applied = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._snapshot_under_way = False
         self._store_in_use = trio.Lock()
@@ -176,12 +177,15 @@ class Voter:
         return self.core.deadline
 
     def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
-        was_leader = self.core.role is Role.LEADER
+        was_leader, applied = self.core.role is Role.LEADER, self.core.applied_index
         effects = self._tape.handle(event, now=now)
         if was_leader and self.core.role is not Role.LEADER:
             self.proposals.leadership_lost()
         if self.journal.is_dirty:
             self._dirty.set()
+        if self.core.applied_index > applied:
+            self._applied.set()
+            self._applied = trio.Event()
         return effects
 
     # --- running ------------------------------------------------------------------------------
@@ -229,9 +233,11 @@ class Voter:
 
     async def _read(self, operation: Operation, *, deadline: float) -> Result:
         index = await self.reads.confirm(deadline=deadline)
-        if not self.is_running:
-            raise Refused("not-leader", "this voter has ended")
-        assert self.core.applied_index >= index, "the core applies whatever it commits, at once"
+        with self._clock.move_on_at(deadline):
+            while self.core.applied_index < index:
+                await self._applied.wait()
+        if self.core.applied_index < index or not self.is_running:
+            raise Refused("not-leader", "this voter did not come to it in time")
         return self.replica.read(operation)
 
     async def serve_raft(self, connection: PeerConnection) -> None:

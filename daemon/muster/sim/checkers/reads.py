@@ -25,7 +25,7 @@ class FreshReads:
         """`reader` wants the read with this ticket confirmed."""
         self._asked.setdefault(reader, {})[ticket] = self._seen
 
-    def is_confirmed(self, reader: str, ticket: int, index: int, applied: int) -> None:
+    def is_confirmed(self, reader: str, ticket: int, index: int) -> None:
         """Its reads up to `ticket` may be answered from `index` on. Errors: Violated."""
         for read, seen in self._end(reader, ticket):
             self.confirmed += 1
@@ -35,8 +35,6 @@ class FreshReads:
                     f"{reader} answers read {read} as of index {index}; "
                     f"index {seen} was known when it came",
                 )
-        if applied < index:
-            raise Violated("fresh reads", f"{reader} has applied {applied}, and reads {index}")
         self.acknowledged(index)
 
     def is_refused(self, reader: str, ticket: int) -> None:

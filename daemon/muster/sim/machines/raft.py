@@ -289,8 +289,7 @@ class RaftVoters(EventHeap):
         elif isinstance(effect, ProposalRefused):
             self.refused += 1
         elif isinstance(effect, ReadsConfirmed):
-            applied = node.core.applied_index
-            self.reads.is_confirmed(node.name, effect.ticket, effect.index, applied)
+            self.reads.is_confirmed(node.name, effect.ticket, effect.index)
         elif isinstance(effect, ReadsRefused):
             self.reads.is_refused(node.name, effect.ticket)
         else:

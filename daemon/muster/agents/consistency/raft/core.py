@@ -8,6 +8,10 @@ the caller to commit (`journal.is_dirty`), who then posts `LogDurable`.
 An exception out of the engine leaves it half done. It is let through, and whoever runs the core
 builds a new one from the journal; nobody goes on with the old.
 
+What is committed is applied in pieces of `APPLY_ENTRIES_MAX`: a follower that comes back has
+thousands of entries to apply at once, and gossip must not wait for them. As long as there are more,
+a deadline is due (D31).
+
 With a single voter the engine commits what it has appended in the very next tick, synced or not.
 So it is not ticked while its journal is dirty, and proposals wait (D6).
 """
@@ -16,12 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from muster.agents.consistency.raft import rebound
 from muster.agents.consistency.raft.engine import Engine
 from muster.storage.journal import Journal
-from muster_protocol.effects import Effect
+from muster_protocol.effects import DeadlineReached, Effect
 from muster_protocol.errors import LocalError
 from muster_protocol.raftguard.events import (
     Campaign,
@@ -39,6 +43,9 @@ from muster_protocol.raftguard.events import (
 from muster_protocol.raftguard.guard import RaftGuard
 from muster_protocol.types import NodeId, Rng
 from muster_protocol.wire.raft import Configuration
+
+APPLY_ENTRIES_MAX: Final = 256
+"""In one call: some 10 ms of small commands, less than a loop may be late without being noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,8 @@ class RaftCore:
         self.guard = RaftGuard(me=me, configuration=configuration, log=journal, rng=rng, now=now)
         self._outward: list[Effect] = []
         self._waiting: list[bytes] = []
+        self._applied_before = 0
+        """What was applied when the present call began."""
         self._engine = self._build_engine()
         self._inward: Mapping[type[Any], Callable[[Any], None]] = {
             Deliver: self._deliver,
@@ -83,11 +92,12 @@ class RaftCore:
 
     @property
     def deadline(self) -> float | None:
-        return self.guard.deadline
+        return self._now if self._is_behind else self.guard.deadline
 
     def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
         """Errors: whatever the engine raises; this core must not be used afterwards."""
         self._now = now
+        self._applied_before = self.applied_index
         with rebound.calling(now=now, rng=self._rng):
             if isinstance(event, Propose):
                 self._propose([event.data])
@@ -97,6 +107,8 @@ class RaftCore:
                 self._perform(self.guard.handle(event, now=now))
                 if isinstance(event, LogDurable):
                     self._propose_waiting()
+            if isinstance(event, DeadlineReached) and self._is_behind:
+                self._tick(flush=False)
             self._perform(self.guard.after_engine())
         outward, self._outward = tuple(self._outward), []
         return outward
@@ -173,10 +185,17 @@ class RaftCore:
         if flush:
             self._engine.flush()
         self._engine.doTick(0)
-        while (applied := self.applied_index) < self._engine.raftCommitIndex:
+        while self._is_behind and self.applied_index < self._applied_before + APPLY_ENTRIES_MAX:
+            applied = self.applied_index
             self._engine.doTick(0)
             if self.applied_index == applied:
                 raise LocalError(f"the engine does not get past log entry {applied + 1}")
+
+    @property
+    def _is_behind(self) -> bool:
+        """Is something committed that is not applied, and may be?"""
+        has_more = self.applied_index < self._engine.raftCommitIndex
+        return has_more and not self._must_wait_for_disk()
 
     def _must_wait_for_disk(self) -> bool:
         is_alone = self.guard.configuration.majority == 1
