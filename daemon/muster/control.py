@@ -298,7 +298,8 @@ def _params(request: Request) -> Params:
 def _failure(request: Request, error: Exception) -> Failure:
     if isinstance(error, Refused):
         code = _REFUSAL_CODES.get(error.reason, Code.FAILED)
-        return Failure(request.id, code, str(error), getattr(error, "hint", ""))
+        hint = getattr(error, "hint", "")
+        return Failure(request.id, code, str(error), hint, dict(error.details))
     if isinstance(error, OutcomeForgotten):
         hint, details = "look at what is there now", {FORGOTTEN: True}
         return Failure(request.id, Code.UNKNOWN_OUTCOME, str(error), hint, details)

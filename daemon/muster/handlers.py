@@ -418,12 +418,14 @@ def _kv_result(
 def _as_error(result: Result, key: str) -> Exception:
     """What a client is told of a result that is no success."""
     if isinstance(result, NotFound):
-        return Refused("not-found", f"there is no key {key!r}")
+        there_is_none = {"revision": result.revision}
+        return Refused("not-found", f"there is no key {key!r}", there_is_none)
     if isinstance(result, Conflict):
-        there = "it does not exist"
+        there, entry = "it does not exist", 0
         if result.entry is not None:
-            there = f"it has revision {result.entry.revision}"
-        return Refused("conflict", f"key {key!r} was not changed: {there}")
+            there, entry = f"it has revision {result.entry.revision}", result.entry.revision
+        details = {"revision": result.revision, "entry": entry}
+        return Refused("conflict", f"key {key!r} was not changed: {there}", details)
     if isinstance(result, Expired):
         return OutcomeForgotten("asked too long ago: what became of it is not remembered")
     assert isinstance(result, Rejected)

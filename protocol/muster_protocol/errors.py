@@ -10,7 +10,8 @@ Unless a class says otherwise, raising it has changed no state.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 
 class MusterError(Exception):
@@ -63,9 +64,13 @@ class Refused(MusterError):
     Neither side is broken: the cluster is in a state in which the answer is no.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(
+        self, reason: str, message: str, details: Mapping[str, Any] | None = None
+    ) -> None:
+        """`details`: what a program may want to know of it."""
         super().__init__(message)
         self.reason = reason
+        self.details: Mapping[str, Any] = details or {}
 
 
 class OutcomeUnknown(MusterError):

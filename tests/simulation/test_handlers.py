@@ -141,3 +141,21 @@ async def test_a_full_store_refuses_and_is_no_fault_of_the_command(autojump_cloc
         with pytest.raises(Refused, match=r"the store is full, it takes .* delete keys first"):
             await ask(sim, "kv.put", key="other", value=b"")
         assert (await ask(sim, "kv.put", key="k", value=b"2")).entry.version == 2
+
+
+async def test_a_refusal_tells_the_revisions_that_the_next_attempt_needs(
+    autojump_clock: object,
+) -> None:
+    async with node_cluster(1) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        (sim,) = cluster.nodes
+        await ask(sim, "kv.put", key="k", value=b"1")
+        await ask(sim, "kv.put", key="other", value=b"1")
+        for key, expected, entry in (("k", 7, 1), ("none", 7, 0)):
+            with pytest.raises(Refused) as caught:
+                await ask(sim, "kv.put", key=key, value=b"2", expected=expected)
+            assert caught.value.details == {"revision": 2, "entry": entry}
+        with pytest.raises(Refused) as caught:
+            await ask(sim, "kv.get", key="none")
+        assert caught.value.details == {"revision": 2}
