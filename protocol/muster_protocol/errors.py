@@ -64,9 +64,7 @@ class Refused(MusterError):
     Neither side is broken: the cluster is in a state in which the answer is no.
     """
 
-    def __init__(
-        self, reason: str, message: str, details: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
         """`details`: what a program may want to know of it."""
         super().__init__(message)
         self.reason = reason

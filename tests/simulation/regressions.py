@@ -85,6 +85,12 @@ REGRESSIONS = (
         "::test_a_segment_with_the_end_of_the_log_stays_where_only_votes_follow",
     ),
     Regression(
+        tier="raft",
+        seed=969,
+        why="a restarted single voter confirmed reads as of what it had not applied yet",
+        scene="unit/daemon/sim/test_faults.py::test_a_read_waits_until_what_it_must_see_is_applied",
+    ),
+    Regression(
         tier="failover",
         seed=13,
         why="a voter that had just voted went on with its own attempt, and deposed its leader",

@@ -39,6 +39,7 @@ class Lan:
 
     def __init__(self, name: str, size: int) -> None:
         self.network = "10.77.0"
+        self.size = size
         self._switch = f"{name}-sw"
         self._hosts = [f"{name}-{number}" for number in range(1, size + 1)]
         ip("netns", "add", self._switch)
@@ -63,6 +64,27 @@ class Lan:
 
     def heal(self, number: int) -> None:
         ip("-n", self._switch, "link", "set", f"p{number}", "master", "br0")
+
+    def deafen(self, number: int, towards: int) -> None:
+        """This host hears nothing more from the other one, who still hears it. Needs nftables."""
+        self._nft(number, "add table inet muster")
+        self._nft(number, "add set inet muster deaf { type ipv4_addr ; }")
+        self._nft(
+            number,
+            "add chain inet muster input { type filter hook input priority 0 ; policy accept ; }",
+        )
+        self._nft(number, "flush chain inet muster input")
+        self._nft(number, "add rule inet muster input ip saddr @deaf drop")
+        self._nft(number, f"add element inet muster deaf {{ {self.network}.{towards} }}")
+
+    def hear(self, number: int) -> None:
+        """This host hears everybody again."""
+        command = [*self.prefix(number), "nft", "delete", "table", "inet", "muster"]
+        subprocess.run(command, capture_output=True, check=False)  # it may be deaf to nobody
+
+    def _nft(self, number: int, rule: str) -> None:
+        command = [*self.prefix(number), "nft", rule]
+        subprocess.run(command, check=True, capture_output=True)
 
     def close(self) -> None:
         for namespace in (*self._hosts, self._switch):

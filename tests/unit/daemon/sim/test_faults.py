@@ -43,7 +43,7 @@ from muster.sim.injector import Injector
 from muster.sim.network import PORT_FIRST
 from muster.sim.simulation import Plan, Simulation
 from muster.storage.records import Scan, scan_records
-from muster_protocol.consistency.commands import Command, Put
+from muster_protocol.consistency.commands import Command, Get, Put
 from muster_protocol.errors import OutcomeUnknown, Refused, StorageCorrupt, UsageError
 from muster_protocol.types import Address
 
@@ -526,3 +526,29 @@ def test_streams_that_are_held_are_not_when_all_faults_end() -> None:
         await cluster.until(lambda: consistency.revision() == revision + 3)
 
     play(scene)
+
+
+def test_a_read_waits_until_what_it_must_see_is_applied() -> None:
+    """A single voter knows after a restart what is committed, and applies it behind its next sync:
+    it must not answer from before that, nor fail (seed 980)."""
+
+    async def scene(cluster: SimCluster, injector: Injector) -> None:
+        (sim,) = cluster.nodes
+        for number in range(1, 101):
+            await write(cluster, sim, number)
+        written = sim.agents.consistency.revision()
+        await cluster.crash(sim)
+        slow, _ = await injector.begin(SlowDisk(node="n1", fsync_s=1.0))
+        await cluster.start(sim)
+        await cluster.until(lambda: sim.agents.consistency.leads())
+        command = Command("5f" * 16, 1, 0, 0.0, Get("k"))
+        result = await cluster.ask(
+            sim,
+            lambda: sim.agents.consistency.submit(
+                command, is_first=True, deadline=trio.current_time() + 20.0
+            ),
+        )
+        assert result.revision == written
+        await slow()
+
+    play(scene, nodes=1)

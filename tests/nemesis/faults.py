@@ -1,0 +1,152 @@
+"""What is done to real hosts, and how it is undone."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from muster.cli.local_cluster import LocalNode
+from nemesis.hosts import Hosts
+
+Undo = Callable[[], None]
+
+LASTS_S: Final = (2.0, 9.0)
+"""From more than an election takes to six times a leader's lease."""
+
+CLOCK_S: Final = (-86_400, 86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One fault: what, for how long, and how to do it."""
+
+    kind: str
+    lasts_s: float
+    whom: str
+    begin: Callable[[], Undo]
+
+
+class Nemesis:
+    """Draws faults from a seed. Who leads is not in the seed: "leader" is whoever does then."""
+
+    def __init__(self, hosts: Hosts, rng: random.Random) -> None:
+        self._hosts = hosts
+        self._rng = rng
+        self._table: dict[str, Callable[[LocalNode], Undo]] = {
+            "kill": self._kill,
+            "kill all": self._kill_all,
+            "restart": self._restart,
+            "pause": self._pause,
+            "isolate": self._isolate,
+            "deaf": self._deaf,
+            "unheard": self._unheard,
+            "partial cut": self._partial,
+            "split": self._split,
+            "full disk": self._full_disk,
+        }
+        if hosts.can_set_clocks:
+            self._table["clock step"] = self._step_clock
+
+    @property
+    def kinds(self) -> list[str]:
+        return list(self._table)
+
+    def draw(self) -> Drawn:
+        """The next one. A leader is hit as often as all others together."""
+        kind = self._rng.choice(self.kinds)
+        node = self._rng.choice(self._hosts.nodes)
+        lasts_s = self._rng.uniform(*LASTS_S)
+        if self._rng.random() < 0.5:
+            node = self._hosts.cluster.leader() or node
+        return Drawn(kind, lasts_s, node.name, lambda: self._table[kind](node))
+
+    def heal(self) -> None:
+        """Every host is whole, and every daemon runs."""
+        for node in self._hosts.nodes:
+            self._hosts.make_room(node)
+            node.signal(signal.SIGCONT)
+            self._heal_network(node)
+            self._hosts.start(node)
+
+    # --- processes ------------------------------------------------------------------------------
+
+    def _kill(self, node: LocalNode) -> Undo:
+        node.kill() if node.process is not None else None
+        return lambda: self._hosts.start(node)
+
+    def _kill_all(self, _: LocalNode) -> Undo:
+        for node in self._hosts.nodes:
+            node.signal(signal.SIGKILL)
+        for node in self._hosts.nodes:
+            if node.process is not None:
+                node.wait()
+        return lambda: [self._hosts.start(node) for node in self._hosts.nodes] and None
+
+    def _restart(self, node: LocalNode) -> Undo:
+        if node.is_running:
+            node.stop()
+        return lambda: self._hosts.start(node)
+
+    def _pause(self, node: LocalNode) -> Undo:
+        node.signal(signal.SIGSTOP)
+        return lambda: node.signal(signal.SIGCONT)
+
+    # --- the network ----------------------------------------------------------------------------
+
+    def _isolate(self, node: LocalNode) -> Undo:
+        self._hosts.network.cut(self._hosts.number(node))
+        return lambda: self._heal_network(node)
+
+    def _deaf(self, node: LocalNode) -> Undo:
+        return self._deafen([(node, other) for other in self._others(node)])
+
+    def _unheard(self, node: LocalNode) -> Undo:
+        return self._deafen([(other, node) for other in self._others(node)])
+
+    def _partial(self, node: LocalNode) -> Undo:
+        """These two cannot reach each other; everybody else reaches both."""
+        other = self._rng.choice(self._others(node))
+        return self._deafen([(node, other), (other, node)])
+
+    def _split(self, node: LocalNode) -> Undo:
+        """It and another one against the rest."""
+        inside = [node, self._rng.choice(self._others(node))]
+        outside = [each for each in self._hosts.nodes if each not in inside]
+        ways = [(a, b) for a in inside for b in outside]
+        return self._deafen([*ways, *((b, a) for a, b in ways)])
+
+    def _deafen(self, ways: list[tuple[LocalNode, LocalNode]]) -> Undo:
+        for deaf, towards in ways:
+            self._hosts.network.deafen(self._hosts.number(deaf), self._hosts.number(towards))
+
+        def undo() -> None:
+            for deaf, _ in ways:
+                self._hosts.network.hear(self._hosts.number(deaf))
+
+        return undo
+
+    def _heal_network(self, node: LocalNode) -> None:
+        number = self._hosts.number(node)
+        self._hosts.network.heal(number)
+        self._hosts.network.hear(number)
+
+    def _others(self, node: LocalNode) -> list[LocalNode]:
+        return [other for other in self._hosts.nodes if other is not node]
+
+    # --- disks and clocks -----------------------------------------------------------------------
+
+    def _full_disk(self, node: LocalNode) -> Undo:
+        self._hosts.fill(node)
+
+        def undo() -> None:
+            self._hosts.make_room(node)
+            self._hosts.start(node)
+
+        return undo
+
+    def _step_clock(self, node: LocalNode) -> Undo:
+        self._hosts.step_clock(node, self._rng.randint(*CLOCK_S))
+        return lambda: self._hosts.step_clock(node, 0)
