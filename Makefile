@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-idle bench-sim sim sim-mutants lock install clean help
+.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-idle bench-sim sim sim-mutants nemesis lock install clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,9 @@ bench-sim: $(STAMP) ## how fast simulations run: virtual seconds in a second of 
 sim: $(STAMP) ## drawn simulations: SEEDS=1000 START=1 WITHIN=seconds
 	@$(BIN)/python scripts/sim.py --seeds $(or $(SEEDS),1000) --start $(or $(START),1) \
 		--within $(or $(WITHIN),inf)
+
+nemesis: $(STAMP) ## five real daemons under drawn faults (root): FOR=60s SEED=1
+	@PYTHONPATH=tests $(BIN)/python -m nemesis --for $(or $(FOR),60s) $(if $(SEED),--seed $(SEED))
 
 sim-mutants: $(STAMP) ## plant each defect of tests/mutants and let the seeds look for it
 	@$(BIN)/python scripts/sim_mutants.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import random
 import re
 import statistics
@@ -64,11 +65,13 @@ def main() -> int:
         return 2
     print(f"nemesis, seed {args.seed}, {args.for_s:g} s: make nemesis FOR={args.for_s:g}s "
           f"SEED={args.seed}", flush=True)  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="muster-nemesis-") as directory:
-        with hosts(Path(directory)) as made:
-            load, faults, wrong = _run(made, args)
-            wrong += _said(made)
-            elections = _elections(made)
+    with (
+        tempfile.TemporaryDirectory(prefix="muster-nemesis-") as directory,
+        hosts(Path(directory)) as made,
+    ):
+        load, faults, wrong = _run(made, args)
+        wrong += _said(made)
+        elections = _elections(made)
     lines = "".join(f"{line}\n" for line in load.history.to_lines())
     Path(args.history).write_text(lines, encoding="utf-8")
     wrong += load.bugs + _judged(load, args.history)
@@ -85,8 +88,6 @@ def _run(made: Hosts, args: argparse.Namespace) -> tuple[Load, list[Done], list[
         made.start(node)
     made.cluster.wait_for_leader()
     nemesis = Nemesis(made, random.Random(f"{args.seed}/faults"))
-    if not made.can_set_clocks:
-        print("  no clock steps: libfaketime is not installed")
     load = Load(made.nodes, clients=args.clients, rate_per_s=args.rate, seed=args.seed)
     with load:
         faults = _faults(nemesis, random.Random(f"{args.seed}/gaps"), args.for_s)
@@ -128,6 +129,7 @@ def _served(load: Load, node: LocalNode) -> str:
     while time.monotonic() < deadline:
         if load.ask_once(node, f"proof {node.name}"):
             return ""
+        _pause(0.2)
     return f"{node.name} does not answer {RECOVER_S:.0f} s after the heal"
 
 
@@ -177,7 +179,7 @@ def _report(load: Load, faults: Sequence[Done], elections: int) -> None:
 def _gap_s(answered_at: Sequence[float], began: float, ended: float) -> float:
     inside = [at for at in answered_at if began < at < ended]
     instants = [began, *inside, ended]
-    return max(late - early for early, late in zip(instants, instants[1:], strict=False))
+    return max(late - early for early, late in itertools.pairwise(instants))
 
 
 def _pause(seconds: float) -> None:

@@ -16,8 +16,6 @@ Undo = Callable[[], None]
 LASTS_S: Final = (2.0, 9.0)
 """From more than an election takes to six times a leader's lease."""
 
-CLOCK_S: Final = (-86_400, 86_400)
-
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
@@ -47,8 +45,6 @@ class Nemesis:
             "split": self._split,
             "full disk": self._full_disk,
         }
-        if hosts.can_set_clocks:
-            self._table["clock step"] = self._step_clock
 
     @property
     def kinds(self) -> list[str]:
@@ -74,7 +70,8 @@ class Nemesis:
     # --- processes ------------------------------------------------------------------------------
 
     def _kill(self, node: LocalNode) -> Undo:
-        node.kill() if node.process is not None else None
+        if node.is_running:
+            node.kill()
         return lambda: self._hosts.start(node)
 
     def _kill_all(self, _: LocalNode) -> Undo:
@@ -83,9 +80,15 @@ class Nemesis:
         for node in self._hosts.nodes:
             if node.process is not None:
                 node.wait()
-        return lambda: [self._hosts.start(node) for node in self._hosts.nodes] and None
+
+        def undo() -> None:
+            for node in self._hosts.nodes:
+                self._hosts.start(node)
+
+        return undo
 
     def _restart(self, node: LocalNode) -> Undo:
+        node.signal(signal.SIGCONT)
         if node.is_running:
             node.stop()
         return lambda: self._hosts.start(node)
@@ -136,7 +139,7 @@ class Nemesis:
     def _others(self, node: LocalNode) -> list[LocalNode]:
         return [other for other in self._hosts.nodes if other is not node]
 
-    # --- disks and clocks -----------------------------------------------------------------------
+    # --- disks ----------------------------------------------------------------------------------
 
     def _full_disk(self, node: LocalNode) -> Undo:
         self._hosts.fill(node)
@@ -146,7 +149,3 @@ class Nemesis:
             self._hosts.start(node)
 
         return undo
-
-    def _step_clock(self, node: LocalNode) -> Undo:
-        self._hosts.step_clock(node, self._rng.randint(*CLOCK_S))
-        return lambda: self._hosts.step_clock(node, 0)

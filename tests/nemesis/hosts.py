@@ -1,4 +1,4 @@
-"""Five hosts: a namespace, a small disk and a clock of its own for each daemon."""
+"""Five hosts: a namespace and a small disk of its own for each daemon."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ DISK_BYTES: Final = 96 * 1024 * 1024
 """Two flight records, some segments and snapshots, and not much more."""
 
 BALLAST: Final = "ballast"
-FAKETIME: Final = "/nonexistent/x"
 
 
 class Hosts:
@@ -26,7 +25,6 @@ class Hosts:
     def __init__(self, cluster: LocalCluster, network: Lan) -> None:
         self.cluster = cluster
         self.network = network
-        self.can_set_clocks = bool(self._faketime())
 
     @property
     def nodes(self) -> list[LocalNode]:
@@ -38,7 +36,7 @@ class Hosts:
     def start(self, node: LocalNode) -> None:
         """Start the daemon, if it does not run."""
         if not node.is_running:
-            node.start(self._environ(node))
+            node.start()
 
     # --- disks ----------------------------------------------------------------------------------
 
@@ -67,33 +65,6 @@ class Hosts:
 
     def _disk(self, node: LocalNode) -> Path:
         return node.directory / "state"
-
-    # --- clocks ---------------------------------------------------------------------------------
-
-    def step_clock(self, node: LocalNode, by_s: int) -> None:
-        """Its wall clock is wrong by so much from now on; other clocks are not touched."""
-        self._offset(node).write_text(f"{by_s:+d}\n")
-
-    def _offset(self, node: LocalNode) -> Path:
-        return node.directory / "clock"
-
-    def _environ(self, node: LocalNode) -> dict[str, str]:
-        if not self.can_set_clocks:
-            return {}
-        if not self._offset(node).exists():
-            self.step_clock(node, 0)
-        return {
-            "LD_PRELOAD": self._faketime(),
-            "FAKETIME_TIMESTAMP_FILE": str(self._offset(node)),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def _faketime(self) -> str:
-        """The library, or "" where it is not installed."""
-        found = sorted(Path("/").glob(FAKETIME[1:]))
-        return str(found[0]) if found else ""
 
 
 @contextlib.contextmanager

@@ -69,10 +69,8 @@ class Lan:
         """This host hears nothing more from the other one, who still hears it. Needs nftables."""
         self._nft(number, "add table inet muster")
         self._nft(number, "add set inet muster deaf { type ipv4_addr ; }")
-        self._nft(
-            number,
-            "add chain inet muster input { type filter hook input priority 0 ; policy accept ; }",
-        )
+        hook = "type filter hook input priority 0 ; policy accept ;"
+        self._nft(number, f"add chain inet muster input {{ {hook} }}")
         self._nft(number, "flush chain inet muster input")
         self._nft(number, "add rule inet muster input ip saddr @deaf drop")
         self._nft(number, f"add element inet muster deaf {{ {self.network}.{towards} }}")
