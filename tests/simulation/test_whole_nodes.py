@@ -11,7 +11,7 @@ import trio.lowlevel
 
 from muster.agents.consistency.compaction import SnapshotPolicy
 from muster.runtime.host import HostState
-from muster_protocol.consistency.commands import Command, Done, Expired, Put, Result
+from muster_protocol.consistency.commands import Command, Done, Expired, Get, Put, Result
 from muster_protocol.effects import Emit
 from muster_protocol.errors import OutcomeUnknown, Refused
 from muster_protocol.types import Scope
@@ -535,3 +535,23 @@ async def test_a_member_back_from_lost_power_gets_its_signal_streams_again(
         await cluster.until(lambda: streams() == [2, 2, 2], 30.0)
         await trio.sleep(60)
         assert streams() == [2, 2, 2]
+
+
+async def test_who_waits_for_a_leader_that_is_cut_off_asks_the_next_one(
+    autojump_clock: object,
+) -> None:
+    """Nobody is told of the cut: the request was sent, and the follower knows a new leader long
+    before its client's time is up. Repeating is harmless; it is made once."""
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        leader = await cluster.founded()
+        follower = next(sim for sim in cluster.nodes if sim is not leader)
+        await cluster.put(follower, "k", b"0")
+        for other in cluster.nodes:
+            if other is not leader:
+                cluster.fabric.cut(leader.host.ip, other.host.ip)
+        began = trio.current_time()
+        await cluster.put(follower, "k", b"1")
+        assert trio.current_time() - began < 2.5
+        assert (await cluster.do(follower, Get("k"))).entry.version == 2
+        assert trio.current_time() - began < 2.6

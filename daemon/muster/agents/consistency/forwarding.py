@@ -55,6 +55,11 @@ SILENCE_S: Final = 3.0
 between voters (`links`). Nobody is told of a cut or of a leader's lost power, and what is sent into
 it comes minutes later, if at all."""
 
+LOOK_S: Final = 0.25
+"""How often who waits for a reply looks whether another node leads by now: as often as a leader
+speaks. The old one may be gone without a word, and the next one can be asked: it is the same
+request, and made once."""
+
 SERVED_AT_ONCE_MAX: Final = 256
 """Forwarded requests that one stream may have under way here, until their replies have left; more
 wait unread."""
@@ -70,6 +75,10 @@ class Submit(Protocol):
     """`Proposals.submit`."""
 
     async def __call__(self, command: Command, *, deadline: float) -> Result: ...
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(slots=True)
@@ -120,8 +129,11 @@ class _Channel:
             with trio.CancelScope(shield=True):
                 await self._connection.aclose()
 
-    async def call(self, make: Callable[[int], ForwardMessage]) -> ForwardMessage | None:
-        """Send a request and wait for its reply; None if the stream ended first."""
+    async def call(
+        self, make: Callable[[int], ForwardMessage], *, is_outdated: Callable[[], bool] = _never
+    ) -> ForwardMessage | None:
+        """Send a request and wait for its reply; None if the stream ended first, or if it has
+        become the wrong one to ask, which is looked at every `LOOK_S`."""
         self._number += 1
         number, call = self._number, _Call()
         self._calls[number] = call
@@ -130,7 +142,9 @@ class _Channel:
         try:
             if not await self._send(encode(make(number))):
                 return None
-            await call.done.wait()
+            while not call.done.is_set() and not is_outdated():
+                with self._clock.move_on_after(LOOK_S):
+                    await call.done.wait()
         finally:
             self._calls.pop(number, None)
             if not self.is_open:
@@ -214,7 +228,10 @@ class Forwarder:
             if channel is not None:
                 within_s = deadline - self._clock.now()
                 self.forwarded += 1
-                reply = await channel.call(lambda number: Forward(number, within_s, command))
+                reply = await channel.call(
+                    lambda number: Forward(number, within_s, command),
+                    is_outdated=lambda: self._leader() not in (target, None),
+                )
         if channel is None:
             self._hint = None
             return None
