@@ -19,6 +19,17 @@ def fresh_network() -> str:
     return f"127.{30 + os.getpid() % 200}.{next(_NUMBERS) % 250}"
 
 
+@pytest.fixture(autouse=True)
+def pickle_hits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every process that a test starts ends if it loads a pickle; then this file is there."""
+    hits, watch = tmp_path / "pickle-hits", Path(__file__).parent / "no_pickle"
+    paths = [str(watch), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("MUSTER_PICKLE_HITS", str(hits))
+    yield hits
+    assert not hits.exists(), hits.read_text()
+
+
 @pytest.fixture
 def network() -> str:
     return fresh_network()
