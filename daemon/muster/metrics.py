@@ -118,6 +118,8 @@ FAMILIES: Final = (
            _voter(lambda voter: voter.core.guard.statistics().elections_won)),
     Family("muster_raft_proposals_pending", False, "Commands that wait for their commit.", (),
            _voter(lambda voter: voter.proposals.pending)),
+    Family("muster_raft_states_diverged", False, "Voters known to have another state.", (),
+           _voter(lambda voter: len(voter.divergence.diverged))),
     Family("muster_raft_journal_bytes", False, "Journal on this disk, in bytes.", (),
            _voter(lambda voter: voter.journal.bytes_on_disk)),
     Family("muster_raft_journal_commits", True, "Group commits (syncs) of the journal.", (),

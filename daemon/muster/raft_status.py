@@ -45,7 +45,7 @@ def raft_result(
         applied_index=voter.core.applied_index,
         revision=voter.replica.registry.revision,
         keys=len(voter.replica.registry),
-        state_sha256=voter.replica.registry.digest(),
+        state_fingerprint=voter.replica.registry.fingerprint().hex(),
         snapshot_index=manifest.last.index if manifest else 0,
         journal_bytes=voter.journal.bytes_on_disk,
         voters=_voter_rows(voter, names, leader, me, clock),
@@ -53,6 +53,8 @@ def raft_result(
         campaigns=statistics.campaigns,
         dropped=dict(statistics.dropped),
         voting_suspended=voter.core.guard.suspended,
+        states_agree_up_to=voter.divergence.agreed_index,
+        states_diverged=[names.get(node, node) for node in voter.divergence.diverged],
     )
 
 
@@ -122,7 +124,7 @@ def _without_voter(
         applied_index=0,
         revision=0,
         keys=0,
-        state_sha256="",
+        state_fingerprint="",
         snapshot_index=0,
         journal_bytes=0,
         voters=rows,

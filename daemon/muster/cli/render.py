@@ -227,6 +227,9 @@ def raft(result: RaftResult) -> list[Block]:
     blocks: list[Block] = []
     if result.voting_suspended:
         blocks.append(Styled(f"does not vote: {result.voting_suspended}", "bad"))
+    if result.states_diverged:
+        who = ", ".join(result.states_diverged)
+        blocks.append(Styled(f"ALARM: another state than the others have: {who}", "bad"))
     blocks += _pairs(
         [
             ("role", result.role if result.is_voter else "no seat"),
@@ -236,7 +239,11 @@ def raft(result: RaftResult) -> list[Block]:
             ("committed", f"{result.commit_index}, applied {result.applied_index}"),
             ("snapshot", f"at {result.snapshot_index}"),
             ("state", f"revision {result.revision}, {result.keys} keys"),
-            ("digest", f"{result.state_sha256[:16] or 'none'} (equal wherever applied is equal)"),
+            (
+                "digest",
+                f"{result.state_fingerprint[:16] or 'none'} (equal wherever applied is equal)",
+            ),
+            ("agreement", f"states compared, equal up to index {result.states_agree_up_to}"),
             ("elections", f"{result.elections_won} won of {result.campaigns} campaigns"),
             ("dropped", dropped or "nothing"),
         ]

@@ -157,7 +157,7 @@ class Tour:
             here, there = ask(node, "raft"), ask(other, "raft")
             if here is None or there is None:
                 return False
-            return bool(here.state_sha256 == there.state_sha256 and here.leader)
+            return bool(here.state_fingerprint == there.state_fingerprint and here.leader)
 
         wait_for(is_level, 15.0, f"{node.name} does not catch up")
         took = time.monotonic() - started

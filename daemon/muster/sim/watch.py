@@ -77,6 +77,8 @@ class Watch:
             accused_with_input_unread(sim.name, note.fields["name"], self._unread(sim))
         if note.event == "membership.member.failed":
             self.failed_alive += self._runs(note.fields["name"])
+        elif note.event == "raft.state.diverged":
+            raise Violated("equal replicas", f"{sim.name} was told of {note.fields}")
         elif note.event in FAILURES:
             told = f"{note.fields['agent']} of {sim.name} failed: {note.fields['error']}"
             raise Violated("agents", told)

@@ -48,6 +48,7 @@ from muster_protocol.consistency.commands import (
     Rejected,
     Result,
 )
+from muster_protocol.consistency.fingerprints import Fingerprint
 from muster_protocol.errors import RemoteError
 from muster_protocol.limits import CONTROL_FRAME_BYTES_MAX, STORE_BYTES_MAX
 from muster_protocol.wire.codec import Decoder, encode
@@ -60,6 +61,9 @@ ENTRY_BYTES: Final = 64
 
 PAGE_BYTES_MAX: Final = CONTROL_FRAME_BYTES_MAX // 2
 """Keys and values of one listing page, so that the reply fits a control frame."""
+
+KEYS: Final = ""
+"""What an entry goes by in the fingerprint; sessions go by their ids, which are not empty."""
 
 SNAPSHOT_FORMAT: Final = 2
 """2: fingerprints of requests, and what was forgotten."""
@@ -133,6 +137,7 @@ class Registry:
         self._entries: dict[str, KeyValue] = {}
         self._keys: list[str] = []
         self._sessions: dict[str, _Session] = {}
+        self._fingerprint = Fingerprint()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -152,7 +157,9 @@ class Registry:
             return Rejected(self.revision, "reads do not go through the log")
         session = self._sessions.get(command.session)
         if session is not None:
+            self._fingerprint.remove(command.session, session)
             session.used = self.applied
+            self._fingerprint.add(command.session, session)
             self._sessions[command.session] = self._sessions.pop(command.session)
             if command.request == session.request:
                 if session.fingerprint != _fingerprint(operation):
@@ -185,6 +192,7 @@ class Registry:
             return NotFound(self.revision)
         self.revision += 1
         self.store_bytes -= _size(held)
+        self._fingerprint.remove(KEYS, held)
         del self._entries[operation.key]
         del self._keys[bisect.bisect_left(self._keys, operation.key)]
         return Done(self.revision, _without_value(held))
@@ -206,6 +214,9 @@ class Registry:
         self.revision, self.store_bytes = revision, self.store_bytes + growth
         if held is None:
             bisect.insort(self._keys, operation.key)
+        else:
+            self._fingerprint.remove(KEYS, held)
+        self._fingerprint.add(KEYS, entry)
         self._entries[operation.key] = entry
         return Done(self.revision, _without_value(entry))
 
@@ -226,13 +237,17 @@ class Registry:
         return Done(self.revision, entries=tuple(page))
 
     def _remember(self, command: Command, result: Result) -> None:
-        self._sessions.pop(command.session, None)
-        self._sessions[command.session] = _Session(
-            command.request, result, self.applied, _fingerprint(command.operation)
-        )
+        before = self._sessions.pop(command.session, None)
+        if before is not None:
+            self._fingerprint.remove(command.session, before)
+        session = _Session(command.request, result, self.applied, _fingerprint(command.operation))
+        self._sessions[command.session] = session
+        self._fingerprint.add(command.session, session)
         if len(self._sessions) > self.sessions_max:
             # Insertion order is order of use, because a session in use is moved to the end.
-            dropped = self._sessions.pop(next(iter(self._sessions)))
+            name = next(iter(self._sessions))
+            dropped = self._sessions.pop(name)
+            self._fingerprint.remove(name, dropped)
             self.forgotten = max(self.forgotten, dropped.result.revision)
 
     # --- snapshots --------------------------------------------------------------------------
@@ -244,6 +259,10 @@ class Registry:
             for name, held in self._sessions.items()
         }
         return Captured(self.revision, self.applied, self.forgotten, dict(self._entries), sessions)
+
+    def fingerprint(self) -> bytes:
+        """Equal on replicas that applied the same, and at hand at any time."""
+        return self._fingerprint.value(self.revision, self.applied, self.forgotten)
 
     def digest(self) -> str:
         """SHA-256 of the whole state in hexadecimal: equal on replicas that applied the same."""
@@ -275,6 +294,10 @@ class Registry:
         registry.store_bytes = sum(map(_size, registry._entries.values()))
         by_use = sorted(registry._sessions.items(), key=lambda item: item[1].used)
         registry._sessions = dict(by_use)
+        for entry in registry._entries.values():
+            registry._fingerprint.add(KEYS, entry)
+        for name, session in by_use:
+            registry._fingerprint.add(name, session)
         return registry
 
 

@@ -180,7 +180,7 @@ class RaftResult(Result, frozen=True, kw_only=True):
     applied_index: int
     revision: int
     keys: int
-    state_sha256: str
+    state_fingerprint: str
     snapshot_index: int
     journal_bytes: int
     voters: list[VoterRow]
@@ -188,6 +188,10 @@ class RaftResult(Result, frozen=True, kw_only=True):
     campaigns: int
     dropped: dict[str, int]
     voting_suspended: str = ""
+    states_agree_up_to: int = 0
+    """The newest log index at which a majority is known to have the same state."""
+    states_diverged: list[str] = []
+    """Names of voters that made something else of the same log."""
 
 
 class PartitionResult(Result, frozen=True, kw_only=True):

@@ -152,6 +152,13 @@ class ReadEcho(msgspec.Struct, frozen=True, array_like=True, tag=11):
     round: UInt
 
 
+class StateAt(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Voter to voter: what I made of the log up to `index`. No part of Raft; see `divergence`."""
+
+    index: UInt
+    fingerprint: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+
+
 RaftFrame = (
     Append
     | Ack
@@ -164,6 +171,7 @@ RaftFrame = (
     | SnapshotOffer
     | ReadProbe
     | ReadEcho
+    | StateAt
 )
 
 _DECODER: Decoder[RaftFrame] = Decoder(RaftFrame)

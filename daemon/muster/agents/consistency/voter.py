@@ -24,6 +24,7 @@ from muster.driver import Driver
 from muster.storage.journal import Journal, open_journal
 from muster.storage.snapshots import SnapshotStore
 from muster_protocol.consistency.commands import Batch, Command, Operation, Result, is_read
+from muster_protocol.consistency.divergence import EVERY, Divergence
 from muster_protocol.consistency.registry import Registry
 from muster_protocol.effects import Effect, Notify
 from muster_protocol.errors import (
@@ -39,6 +40,7 @@ from muster_protocol.raftguard.events import (
     Claim,
     ClaimKind,
     FetchSnapshot,
+    FrameReceived,
     LogDurable,
     ProposalRefused,
     ReadsConfirmed,
@@ -53,7 +55,7 @@ from muster_protocol.raftguard.events import (
     TransferLeadership,
 )
 from muster_protocol.types import Address, NodeId, Severity
-from muster_protocol.wire.raft import Manifest
+from muster_protocol.wire.raft import Manifest, StateAt
 
 if TYPE_CHECKING:
     from muster.agents.consistency.trace import DurabilityTrace
@@ -151,7 +153,7 @@ class Voter:
             clock=world.clock,
             rng=world.entropy.stream("raft links"),
             address_of=around.address_of,
-            take=self._driver.complete,
+            take=self._take,
         )
         self._dirty = trio.Event()
         self._applied = trio.Event()
@@ -159,6 +161,7 @@ class Voter:
         self._snapshot_under_way = False
         self._store_in_use = trio.Lock()
         self._refused: bytes | None = None
+        self.divergence = Divergence(me=self.me, voters=len(configuration.voters))
 
     def _compaction(self) -> Compaction[Registry]:
         return Compaction(
@@ -328,10 +331,32 @@ class Voter:
     def _on_applied(self, batch: Batch, results: tuple[Result, ...], index: int) -> None:
         if self.proposals.applied(batch, results):
             self._around.trace.claim(Claim(ClaimKind.REPLY, self.core.term, index))
+        if index % EVERY == 0:
+            self._tell_state(index)
         if self.compaction.is_due(index) and not self._snapshot_under_way:
             assert self._nursery is not None
             self._snapshot_under_way = True
             self._nursery.start_soon(self._take_snapshot)
+
+    # --- do all have the same state? ----------------------------------------------------------
+
+    def _take(self, event: Any) -> bool:
+        """From the links: all of it is Raft's, but for what others say of their state."""
+        if isinstance(event, FrameReceived) and isinstance(event.frame, StateAt):
+            self._has_state(event.peer, event.frame.index, event.frame.fingerprint)
+            return True
+        return self._driver.complete(event)
+
+    def _tell_state(self, index: int) -> None:
+        told = StateAt(index, self.replica.registry.fingerprint())
+        for peer in self.core.guard.connected():
+            self.links.send(peer, told)
+        self._has_state(self.me, index, told.fingerprint)
+
+    def _has_state(self, node: NodeId, index: int, fingerprint: bytes) -> None:
+        for found in self.divergence.has(node, index, fingerprint):
+            fields = {"index": found.index, "nodes": list(found.who)}
+            self._around.notify(Notify("raft.state.diverged", Severity.ERROR, fields))
 
     # --- snapshots ----------------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ def a_raft() -> RaftResult:
         applied_index=1182,
         revision=17,
         keys=3,
-        state_sha256="f" * 64,
+        state_fingerprint="f" * 64,
         snapshot_index=1000,
         journal_bytes=123_456,
         voters=[voter, other],
