@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from muster.agents.consistency.links import SILENCE_S
 from muster.agents.consistency.raft.core import Propose
 from muster.sim.checkers.bounds import within_bounds
 from muster.sim.checkers.durability import Claims
@@ -194,6 +195,14 @@ class RaftVoters(EventHeap):
     def hold(self, ways: Iterable[Way], for_s: float) -> None:
         """What is sent on these ways arrives when that time is over; the connections stay."""
         self.ways.hold(ways, self.now + for_s)
+
+    def release(self) -> None:
+        """Nothing is held any more. A connection on which nothing would come for longer than the
+        real links wait (`SILENCE_S`) is made anew, as they would."""
+        self.ways.release()
+        for way in self.ways.late(self.now + SILENCE_S):
+            self._disconnect(*way)
+            self.ways.forget(way)
 
     def heal(self) -> None:
         self.ways.cut.clear()

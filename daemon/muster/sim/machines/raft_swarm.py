@@ -298,7 +298,7 @@ class RaftRun:
 
     def _recover(self) -> None:
         voters = self.voters
-        voters.ways.release()
+        voters.release()
         voters.snapshots.power_failing = 0.0
         voters.stop_failing()
         for node in voters.ids:

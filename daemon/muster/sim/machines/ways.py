@@ -50,6 +50,14 @@ class Ways:
         """What is sent from now on is held no more; what was sent before still is."""
         self._held_until.clear()
 
+    def late(self, until: float) -> list[Way]:
+        """Ways on which, in order, nothing more arrives before `until`."""
+        return [way for way, arrival in self._last_arrival.items() if arrival > until]
+
+    def forget(self, way: Way) -> None:
+        """A new connection: nothing sent on the old one is before what is sent on it."""
+        self._last_arrival.pop(way, None)
+
     def delays(self, way: Way, now: float) -> Iterator[float]:
         """In how many seconds a frame arrives, which is sent now: once, twice or never."""
         if way in self.cut:
