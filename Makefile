@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-idle bench-sim sim sim-mutants nemesis lock install clean help
+.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-etcd bench-failover bench-idle bench-sim sim sim-mutants nemesis lock install clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,13 @@ deviations: $(STAMP) ## pysyncobj's deviations, stock beside ours: the table of 
 
 bench-idle: $(STAMP) ## CPU, memory, packets of an idle cluster; detection and failover times
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_idle.py
+
+bench-etcd: $(STAMP) ## durable puts of muster and etcd by turns: ROUNDS=5 SECONDS=3 CELLS="256/3 256/each"
+	@$(BIN)/python scripts/bench_etcd.py --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),3) \
+		$(if $(CELLS),--cells $(CELLS)) $(if $(AT),--at $(AT))
+
+bench-failover: $(STAMP) ## SIGKILL of the leader to the next write, muster and etcd by turns: RUNS=30
+	@$(BIN)/python scripts/bench_failover.py --runs $(or $(RUNS),30)
 
 bench-sim: $(STAMP) ## how fast simulations run: virtual seconds in a second of CPU
 	@$(BIN)/python scripts/bench_sim.py
