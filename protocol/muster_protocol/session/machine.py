@@ -26,9 +26,10 @@ from muster_protocol.session.messages import (
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.framing import FrameDecoder, frame
 
-REQUESTS_AT_ONCE_MAX: Final = 64
-"""Unanswered requests on one connection: more than a busy script keeps, and a bound for one that
-never reads its replies."""
+REQUESTS_AT_ONCE_MAX: Final = 256
+"""Unanswered requests on one connection: a service that sends the requests of hundreds of clients
+over a few connections has so many, and one that never reads its replies no more. What they hold is
+bounded by `WAITING_BYTES_MAX`, too."""
 
 
 def to_bytes(message: FromClient | FromServer) -> bytes:
