@@ -10,6 +10,7 @@ What the methods do stands in the table that the node gives (`muster.handlers`).
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import grp
@@ -73,6 +74,9 @@ UNREAD_S: Final = 10.0
 """How long a reply may stay unread before its connection is closed."""
 
 RECEIVE_BYTES: Final = 64 * 1024
+WRITE_BYTES: Final = 64 * 1024
+"""Replies are put together up to this: what a socket takes at once."""
+
 BACKLOG: Final = 1_024
 SOCKET_MODE: Final = 0o660
 _UCRED: Final = struct.Struct("3i")
@@ -189,40 +193,48 @@ class _Connection:
         self._stream = stream
         self._caller = caller
         self._session = ServerSession()
-        self._sending = trio.Lock()
         self._scopes: dict[int, trio.CancelScope] = {}
-        self._unsent = 0
-        self._sent = trio.Event()
+        self._outbox: collections.deque[bytes] = collections.deque()
+        self._queued = self._written = 0
+        """Messages so far."""
+        self._is_writing = False
+        self._filled = trio.Event()
+        self._emptied = trio.Event()
 
     async def run(self) -> None:
         """Read and answer until the client closes. Errors: RemoteError, trio's stream errors."""
-        clock = self._service.clock
         async with trio.open_nursery() as nursery:
-            hello_by = clock.now() + HELLO_S
-            while True:
-                with clock.move_on_at(hello_by if self._session.client is None else float("inf")):
-                    data = await self._stream.receive_some(RECEIVE_BYTES)
-                    if not data:
-                        break
-                    for message in self._session.receive(data):
-                        await self._take(message, nursery)
-                    while self._unsent >= UNSENT_MAX:
-                        self._sent = trio.Event()
-                        await self._sent.wait()
-                    continue
+            nursery.start_soon(self._write)
+            with self._service.clock.move_on_after(HELLO_S) as waiting:
+                while self._session.client is None and await self._read(nursery):
+                    pass
+            if waiting.cancelled_caught:
                 raise RemoteError("protocol", "no hello came")
+            while await self._read(nursery):
+                pass
             nursery.cancel_scope.cancel()
         self._session.close()
+
+    async def _read(self, nursery: trio.Nursery) -> bool:
+        """Take what comes next; False at the end. Errors: as `run`."""
+        data = await self._stream.receive_some(RECEIVE_BYTES)
+        for message in self._session.receive(data):
+            self._take(message, nursery)
+        while self._queued - self._written >= UNSENT_MAX:
+            await self._emptied.wait()
+        return bool(data)
 
     async def refuse(self, error: RemoteError) -> None:
         """Tell the client why the connection is closed, if it still listens."""
         code = Code.UNSUPPORTED if error.cause == "version" else Code.FAILED
+        self._send(Failure(0, code, str(error)))
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._send(Failure(0, code, str(error)))
+            while self._outbox and not self._is_writing:  # else the writer ended inside a frame
+                await self._write_some()
 
-    async def _take(self, message: FromClient, nursery: trio.Nursery) -> None:
+    def _take(self, message: FromClient, nursery: trio.Nursery) -> None:
         if isinstance(message, ClientHello):
-            await self._send(self._service.greeting())
+            self._send(self._service.greeting())
         elif isinstance(message, Cancel):
             scope = self._scopes.get(message.id)
             if scope is not None:
@@ -238,10 +250,7 @@ class _Connection:
             last = await self._last_message(request)
         self._scopes.pop(request.id, None)
         self._session.answered(request.id)
-        self._unsent += 1
-        await self._send(End(request.id) if scope.cancelled_caught else last)
-        self._unsent -= 1
-        self._sent.set()
+        self._send(End(request.id) if scope.cancelled_caught else last)
 
     async def _last_message(self, request: Request) -> FromServer:
         """Do what is asked; stream items on the way; the message that ends the request."""
@@ -252,7 +261,9 @@ class _Connection:
                 items = service.stream_handlers[request.method](params, self._caller)
                 async with contextlib.aclosing(items) as stream:
                     async for item in stream:
-                        await self._send(Item(request.id, item))
+                        number = self._send(Item(request.id, item))
+                        while self._written < number:
+                            await self._emptied.wait()
                 return End(request.id)
             return Reply(request.id, await service.handlers[request.method](params, self._caller))
         except (UsageError, Refused, OutcomeUnknown, LocalError, RemoteError) as error:
@@ -266,22 +277,44 @@ class _Connection:
             service.notify(Notify("control.request.failed", Severity.ERROR, fields))
             return Failure(request.id, Code.FAILED, "internal error; the daemon's log has more")
 
-    async def _send(self, message: FromServer) -> None:
-        """Errors: trio.ClosedResourceError after closing a connection that is never read."""
-        data = to_bytes(message)
-        async with self._sending:
-            with self._service.clock.move_on_after(UNREAD_S) as scope:
-                await self._stream.send_all(data)
-            if scope.cancelled_caught:
-                self._service.notify(
-                    Notify(
-                        "control.client.unread",
-                        Severity.WARNING,
-                        {"pid": self._caller.pid, "uid": self._caller.uid},
-                    )
-                )
-                await trio.aclose_forcefully(self._stream)
-                raise trio.ClosedResourceError("the client does not read its replies")
+    def _send(self, message: FromServer) -> int:
+        """Leave a message to the writer; its number. What is said in one turn of the loop, as the
+        replies to one batch of changes are, becomes one write."""
+        self._outbox.append(to_bytes(message))
+        self._queued += 1
+        self._filled.set()
+        return self._queued
+
+    async def _write(self) -> None:
+        """Write what is queued, until cancelled. Errors: as `_write_some`."""
+        while True:
+            while not self._outbox:
+                self._filled = trio.Event()
+                await self._filled.wait()
+            await self._write_some()
+
+    async def _write_some(self) -> None:
+        """Errors: trio.BrokenResourceError; trio.ClosedResourceError after closing a connection
+        that is never read."""
+        messages, size = [self._outbox.popleft()], 0
+        while self._outbox and size < WRITE_BYTES:
+            size += len(messages[-1])
+            messages.append(self._outbox.popleft())
+        self._is_writing = True
+        with self._service.clock.move_on_after(UNREAD_S) as scope:
+            await self._stream.send_all(b"".join(messages))
+        if scope.cancelled_caught:
+            await self._give_up()
+        self._is_writing = False
+        self._written += len(messages)
+        self._emptied.set()
+        self._emptied = trio.Event()
+
+    async def _give_up(self) -> None:
+        who = {"pid": self._caller.pid, "uid": self._caller.uid}
+        self._service.notify(Notify("control.client.unread", Severity.WARNING, who))
+        await trio.aclose_forcefully(self._stream)
+        raise trio.ClosedResourceError("the client does not read its replies")
 
 
 def _params(request: Request) -> Params:

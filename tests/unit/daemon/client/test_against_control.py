@@ -17,15 +17,19 @@ from muster.clock import TrioClock
 from muster.control import UNSENT_MAX, Caller, ControlServer, greeting
 from muster_protocol.effects import Notify
 from muster_protocol.errors import OutcomeUnknown, Refused
-from muster_protocol.limits import VALUE_BYTES_MAX
+from muster_protocol.limits import CONTROL_FRAME_BYTES_MAX, VALUE_BYTES_MAX
 from muster_protocol.session.machine import REQUESTS_AT_ONCE_MAX, to_bytes
 from muster_protocol.session.messages import (
+    FROM_SERVER,
     PROTOCOL_MAJOR,
     PROTOCOL_MINOR,
     ClientHello,
+    Failure,
+    FromServer,
     Request,
 )
 from muster_protocol.session.methods import SignalItem, TailParams
+from muster_protocol.wire.framing import FrameDecoder
 from testkit.fake_daemon import a_key, a_kv_result, a_status
 
 
@@ -171,3 +175,56 @@ async def test_a_client_that_asks_and_does_not_read_is_not_read_either(
     in_the_socket = 16
     assert 0 < len(store.asked) <= UNSENT_MAX + REQUESTS_AT_ONCE_MAX + in_the_socket
     await trio.aclose_forcefully(stream)
+
+
+async def greeted(path: str, decoder: FrameDecoder) -> trio.SocketStream:
+    """A connection of bare frames, behind the hello."""
+    stream = await trio.open_unix_socket(path)
+    await stream.send_all(to_bytes(ClientHello(PROTOCOL_MAJOR, PROTOCOL_MINOR, "test")))
+    while decoder.next_frame() is None:
+        decoder.receive(bytes(await stream.receive_some(65_536)))
+    return stream
+
+
+def frames(decoder: FrameDecoder) -> list[FromServer]:
+    """What has come whole."""
+    return [FROM_SERVER.decode(frame) for frame in iter(decoder.next_frame, None)]
+
+
+async def test_replies_of_one_turn_of_the_loop_are_one_write(served: tuple[str, _Store]) -> None:
+    path, _ = served
+    decoder = FrameDecoder(bytes_max=CONTROL_FRAME_BYTES_MAX)
+    stream = await greeted(path, decoder)
+    await stream.send_all(b"".join(to_bytes(Request(n, "status", {})) for n in range(1, 41)))
+    decoder.receive(bytes(await stream.receive_some(65_536)))
+    assert {message.id for message in frames(decoder)} == set(range(1, 41))
+    await stream.aclose()
+
+
+async def test_many_large_replies_come_whole_and_each_once(served: tuple[str, _Store]) -> None:
+    """Together they are more than a socket, or one write, takes."""
+    path, _ = served
+    decoder = FrameDecoder(bytes_max=CONTROL_FRAME_BYTES_MAX)
+    stream = await greeted(path, decoder)
+    params = {"key": "large", "value": b"", "session": "5" * 32, "request": 1}
+    asked = range(1, UNSENT_MAX // 2)
+    await stream.send_all(b"".join(to_bytes(Request(n, "kv.put", params)) for n in asked))
+    heard: list[int] = []
+    while len(heard) < len(asked):
+        decoder.receive(bytes(await stream.receive_some(65_536)))
+        heard += [message.id for message in frames(decoder)]
+    assert sorted(heard) == list(asked)
+    await stream.aclose()
+
+
+async def test_a_refusal_is_told_before_the_connection_ends(served: tuple[str, _Store]) -> None:
+    path, _ = served
+    decoder = FrameDecoder(bytes_max=CONTROL_FRAME_BYTES_MAX)
+    stream = await greeted(path, decoder)
+    await stream.send_all(to_bytes(ClientHello(PROTOCOL_MAJOR, PROTOCOL_MINOR, "test")))
+    while data := await stream.receive_some(65_536):
+        decoder.receive(bytes(data))
+    (refusal,) = frames(decoder)
+    assert isinstance(refusal, Failure)
+    assert "second hello" in refusal.message
+    await stream.aclose()
