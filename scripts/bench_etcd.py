@@ -23,7 +23,7 @@ from typing import Any, Final
 from etcd_cluster import EtcdCluster, missing, version
 
 from muster.cli.local_cluster import LocalCluster, ask, wait_for
-from muster_protocol.errors import MusterError
+from muster_protocol.errors import LocalError, MusterError
 
 SIDES: Final = ("muster", "etcd")
 SETTLE_S: Final = 2.0
@@ -80,15 +80,17 @@ def main() -> int:
     cells = [Cell.read(text, size) for size in arguments.values for text in arguments.cells]
     runs: Runs = {(cell, side): [] for cell in cells for side in SIDES}
     syncs: list[float] = []
+    loads: list[float] = []
     try:
         for number in range(arguments.rounds):
             with tempfile.TemporaryDirectory(prefix="muster-bench-") as directory:
+                loads.append(os.getloadavg()[0])
                 syncs += sync_times(Path(directory))
                 one_round(Path(directory), cells, arguments, number, runs)
     except MusterError as error:
         print(f"bench-etcd: {error}", file=sys.stderr)
         return 1
-    report(runs, cells, syncs, arguments)
+    report(runs, cells, syncs, loads, arguments)
     return 0
 
 
@@ -136,7 +138,7 @@ def is_whole(cluster: LocalCluster) -> bool:
 
 
 def measure(side: str, cluster: Any, cell: Cell, arguments: argparse.Namespace) -> Figures:
-    """One load on one side, in a process of its own. Errors: RuntimeError with what it said."""
+    """One load on one side, in a process of its own. Errors: LocalError with what it said."""
     time.sleep(PAUSE_S)
     leader = cluster.wait_for_leader()
     asked = [leader] if arguments.at == "leader" else cluster.nodes
@@ -153,7 +155,7 @@ def measure(side: str, cluster: Any, cell: Cell, arguments: argparse.Namespace) 
         command, capture_output=True, text=True, check=False, timeout=arguments.seconds + 60
     )
     if ran.returncode:
-        raise RuntimeError(f"the load on {side}, {cell}: {ran.stderr.strip()}")
+        raise LocalError(f"the load on {side}, {cell}: {ran.stderr.strip()}")
     figures: dict[str, Any] = json.loads(ran.stdout)
     if errors := figures.pop("errors"):
         print(f"{side}, {cell}: errors: {errors}", file=sys.stderr)
@@ -161,13 +163,18 @@ def measure(side: str, cluster: Any, cell: Cell, arguments: argparse.Namespace) 
 
 
 def report(
-    runs: Runs, cells: list[Cell], syncs: list[float], arguments: argparse.Namespace
+    runs: Runs,
+    cells: list[Cell],
+    syncs: list[float],
+    loads: list[float],
+    arguments: argparse.Namespace,
 ) -> None:
     syncs.sort()
     print(
         f"three nodes each on loopback, {os.cpu_count()} cores, TLS between the nodes; "
         f"clients at {'the leader' if arguments.at == 'leader' else 'all nodes in turn'}; "
-        f"etcd {version()}; medians of {arguments.rounds}, {arguments.seconds:g} s each"
+        f"etcd {version()}; medians of {arguments.rounds}, {arguments.seconds:g} s each; "
+        f"{statistics.median(loads):.1f} processes wanted a core before a round began"
     )
     print(
         f"the disk: {SYNC_BYTES} B and fdatasync take {statistics.median(syncs) * 1000:.2f} ms "
