@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -77,6 +78,8 @@ def main() -> int:
     if lacking := missing():
         print(f"bench-etcd: {lacking}", file=sys.stderr)
         return 1
+    if strange := [text for text in arguments.cells if not re.fullmatch(r"\d+/(\d+|each)", text)]:
+        parser.error(f"--cells {strange[0]}: CLIENTS/CONNECTIONS, such as 256/3 or 256/each")
     cells = [Cell.read(text, size) for size in arguments.values for text in arguments.cells]
     runs: Runs = {(cell, side): [] for cell in cells for side in SIDES}
     syncs: list[float] = []
