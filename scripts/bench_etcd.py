@@ -28,6 +28,8 @@ from muster_protocol.errors import LocalError, MusterError
 
 SIDES: Final = ("muster", "etcd")
 SETTLE_S: Final = 2.0
+"""After the founding, for what a start still does: probes of all members, certificates, caches."""
+
 PAUSE_S: Final = 0.3
 """Between two cells: what the last one left in the page cache goes to the disk."""
 

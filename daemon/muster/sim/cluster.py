@@ -1,11 +1,11 @@
 """Whole production nodes in one trio run: N times `node.py`, each in a world of its own.
 
 The cluster starts nodes and takes them away, as an operator, a power cut or a crash does. What is
-injected beyond that stands in `faults`; what must hold is looked after by `checkers`.
+injected beyond that is done by `injector`; what must hold is looked after by `checkers`.
 
 A node that ends by itself with an error of ours (a full disk, a damaged journal) is down, as under
-systemd with no restart, and its reason is kept. Any other exception is a bug of the daemon: it ends
-the run.
+systemd with no restart, and its reason is kept. Any other exception is a bug of the daemon: outside
+of agents it ends the run, and an agent that fails is noticed by `watch`.
 """
 
 from __future__ import annotations
