@@ -20,25 +20,25 @@ _MODULUS: Final = 1 << (8 * FINGERPRINT_BYTES)
 
 
 class Fingerprint:
-    """Of a set of items."""
+    """Of a set of items. Whoever adds one keeps its hash, so that taking it away costs nothing: to
+    hash is the larger part of what a change of the state costs."""
 
     def __init__(self) -> None:
-        self._sum = 0
+        self._sum = 0  # reduced where it is shown
 
-    def add(self, name: str, item: Any) -> None:
-        """`item` is there now."""
-        self._sum = (self._sum + _hash(name, item)) % _MODULUS
+    def add(self, name: str, item: Any) -> int:
+        """`item` is there now; its hash, for `remove`."""
+        digest = hashlib.blake2b(encode([name, item]), digest_size=FINGERPRINT_BYTES).digest()
+        hashed = int.from_bytes(digest, "big")
+        self._sum += hashed
+        return hashed
 
-    def remove(self, name: str, item: Any) -> None:
-        """`item`, as it was added, is there no more."""
-        self._sum = (self._sum - _hash(name, item)) % _MODULUS
+    def remove(self, hashed: int) -> None:
+        """The item that was added with this hash is there no more."""
+        self._sum -= hashed
 
     def value(self, *counters: int) -> bytes:
         """With what else belongs to the state."""
+        self._sum %= _MODULUS
         told = encode([self._sum.to_bytes(FINGERPRINT_BYTES, "big"), *counters])
         return hashlib.blake2b(told, digest_size=FINGERPRINT_BYTES).digest()
-
-
-def _hash(name: str, item: Any) -> int:
-    digest = hashlib.blake2b(encode([name, item]), digest_size=FINGERPRINT_BYTES).digest()
-    return int.from_bytes(digest, "big")

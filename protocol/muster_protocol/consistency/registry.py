@@ -68,6 +68,9 @@ KEYS: Final = ""
 SNAPSHOT_FORMAT: Final = 2
 """2: fingerprints of requests, and what was forgotten."""
 
+READS: Final = (Get, List)
+"""What changes nothing."""
+
 SLICE_ITEMS: Final = 500
 """Items per encoded slice: about a millisecond of holding the interpreter with small values."""
 
@@ -138,6 +141,8 @@ class Registry:
         self._keys: list[str] = []
         self._sessions: dict[str, _Session] = {}
         self._fingerprint = Fingerprint()
+        self._entry_hashes: dict[str, int] = {}
+        self._session_hashes: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -153,25 +158,28 @@ class Registry:
         """The next command in the agreed order."""
         self.applied += 1
         operation = command.operation
-        if isinstance(operation, Get | List):
+        if isinstance(operation, READS):
             return Rejected(self.revision, "reads do not go through the log")
         session = self._sessions.get(command.session)
-        if session is not None:
-            self._fingerprint.remove(command.session, session)
-            session.used = self.applied
-            self._fingerprint.add(command.session, session)
-            self._sessions[command.session] = self._sessions.pop(command.session)
-            if command.request == session.request:
-                if session.fingerprint != _fingerprint(operation):
-                    return Rejected(self.revision, "this request was made for something else")
-                return _repeated(session.result)
-            if command.request < session.request:
-                return Rejected(self.revision, "an older request of this session", is_unknown=True)
-        elif command.since < self.forgotten:
-            return Expired(self.revision)
+        if session is None:
+            if command.since < self.forgotten:
+                return Expired(self.revision)
+        elif command.request <= session.request:
+            return self._repeat(command, session, operation)
         result = self._change(operation, command.wall)
         self._remember(command, result)
         return result
+
+    def _repeat(self, command: Command, session: _Session, operation: Operation) -> Result:
+        """This session's newest request again, or one that is older still: nothing changes but
+        when the session was used."""
+        session.used = self.applied
+        self._keep(command.session, session)
+        if command.request == session.request:
+            if session.fingerprint != _fingerprint(operation):
+                return Rejected(self.revision, "this request was made for something else")
+            return _repeated(session.result)
+        return Rejected(self.revision, "an older request of this session", is_unknown=True)
 
     def read(self, operation: Operation) -> Result:
         """Answer a Get or List from the present state, without a trace."""
@@ -183,42 +191,42 @@ class Registry:
 
     def _change(self, operation: Put | Delete, wall: float) -> Result:
         held = self._entries.get(operation.key)
-        held_revision = held.revision if held else 0
-        if operation.expected is not None and operation.expected != held_revision:
-            return Conflict(self.revision, _without_value(held) if held else None)
+        if operation.expected is not None:
+            held_revision = held.revision if held else 0
+            if operation.expected != held_revision:
+                return Conflict(self.revision, _without_value(held) if held else None)
         if isinstance(operation, Put):
             return self._put(operation, held, wall)
         if held is None:
             return NotFound(self.revision)
         self.revision += 1
         self.store_bytes -= _size(held)
-        self._fingerprint.remove(KEYS, held)
+        self._fingerprint.remove(self._entry_hashes.pop(operation.key))
         del self._entries[operation.key]
         del self._keys[bisect.bisect_left(self._keys, operation.key)]
         return Done(self.revision, _without_value(held))
 
     def _put(self, operation: Put, held: KeyValue | None, wall: float) -> Result:
         revision = self.revision + 1
-        entry = KeyValue(
-            key=operation.key,
-            value=operation.value,
-            revision=revision,
-            created=held.created if held else revision,
-            version=held.version + 1 if held else 1,
-            wall=wall,
-        )
-        growth = _size(entry) - (_size(held) if held is not None else 0)
+        key, value, created, version = operation.key, operation.value, revision, 1
+        growth = len(value)
+        if held is None:
+            growth += len(key.encode()) + ENTRY_BYTES
+        else:
+            created, version = held.created, held.version + 1
+            growth -= len(held.value)
         if growth > 0 and self.store_bytes + growth > self.store_bytes_max:
             full = f"the store is full, it takes {self.store_bytes_max} bytes: delete keys first"
             return Rejected(self.revision, full, is_full=True)
-        self.revision, self.store_bytes = revision, self.store_bytes + growth
         if held is None:
-            bisect.insort(self._keys, operation.key)
+            bisect.insort(self._keys, key)
         else:
-            self._fingerprint.remove(KEYS, held)
-        self._fingerprint.add(KEYS, entry)
-        self._entries[operation.key] = entry
-        return Done(self.revision, _without_value(entry))
+            self._fingerprint.remove(self._entry_hashes[key])
+        entry = KeyValue(key, value, revision, created, version, wall)
+        self.revision, self.store_bytes = revision, self.store_bytes + growth
+        self._entry_hashes[key] = self._fingerprint.add(KEYS, entry)
+        self._entries[key] = entry
+        return Done(revision, KeyValue(key, b"", revision, created, version, wall))
 
     def _list(self, operation: List) -> Done:
         start = bisect.bisect_left(self._keys, operation.prefix)
@@ -237,18 +245,22 @@ class Registry:
         return Done(self.revision, entries=tuple(page))
 
     def _remember(self, command: Command, result: Result) -> None:
-        before = self._sessions.pop(command.session, None)
-        if before is not None:
-            self._fingerprint.remove(command.session, before)
-        session = _Session(command.request, result, self.applied, _fingerprint(command.operation))
-        self._sessions[command.session] = session
-        self._fingerprint.add(command.session, session)
+        fingerprint = _fingerprint(command.operation)
+        session = _Session(command.request, result, self.applied, fingerprint)
+        self._keep(command.session, session)
         if len(self._sessions) > self.sessions_max:
             # Insertion order is order of use, because a session in use is moved to the end.
             name = next(iter(self._sessions))
             dropped = self._sessions.pop(name)
-            self._fingerprint.remove(name, dropped)
+            self._fingerprint.remove(self._session_hashes.pop(name))
             self.forgotten = max(self.forgotten, dropped.result.revision)
+
+    def _keep(self, name: str, session: _Session) -> None:
+        """In place of what was kept of this session, as the one used last."""
+        if self._sessions.pop(name, None) is not None:
+            self._fingerprint.remove(self._session_hashes[name])
+        self._sessions[name] = session
+        self._session_hashes[name] = self._fingerprint.add(name, session)
 
     # --- snapshots --------------------------------------------------------------------------
 
@@ -294,10 +306,10 @@ class Registry:
         registry.store_bytes = sum(map(_size, registry._entries.values()))
         by_use = sorted(registry._sessions.items(), key=lambda item: item[1].used)
         registry._sessions = dict(by_use)
-        for entry in registry._entries.values():
-            registry._fingerprint.add(KEYS, entry)
+        for key, entry in registry._entries.items():
+            registry._entry_hashes[key] = registry._fingerprint.add(KEYS, entry)
         for name, session in by_use:
-            registry._fingerprint.add(name, session)
+            registry._session_hashes[name] = registry._fingerprint.add(name, session)
         return registry
 
 
