@@ -5,7 +5,10 @@ connect is decided by the file system, and who did is read from the peer credent
 with every change. Each connection has its session machine, a bounded number of requests at once,
 and a limit on how long it may leave its replies unread.
 
-What the methods do stands in the table that the node gives (`muster.handlers`).
+What the methods do stands in the table that the node gives (`muster.handlers`). A request is a
+task, but for changes of the store, of which there may be tens of thousands in a second: all that
+came in one turn of the loop are handed over together, each as an `Ask` that is answered by a call.
+Replies are written at once, as far as the socket takes them, all of one turn in one write.
 """
 
 from __future__ import annotations
@@ -13,20 +16,22 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import functools
 import grp
 import os
 import socket
 import stat
 import struct
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
 
+from muster.sockets import SocketSet
 from muster_protocol.effects import Notify
 from muster_protocol.errors import (
     LocalError,
@@ -91,8 +96,28 @@ class Caller:
     gid: int
 
 
+@dataclass(slots=True, eq=False)
+class Ask:
+    """A request that is answered by a call, and costs no task."""
+
+    id: int
+    method: str
+    params: Any
+    caller: Caller
+    connection: _Connection
+
+    def answer(self, outcome: Result | Exception | Callable[[], Awaitable[Result]]) -> None:
+        """Once: with a result, with an error, or with what has to be awaited for either. Nothing
+        happens if the client has cancelled the request, or is gone."""
+        self.connection.answer(self, outcome)
+
+
 Handler = Callable[[Any, Caller], Awaitable[Result]]
 StreamHandler = Callable[[Any, Caller], AsyncGenerator[Result]]
+ChangesHandler = Callable[[Sequence[Ask]], None]
+
+CHANGES: Final = ("kv.put", "kv.delete")
+"""What is handed over by the turn, where there is a handler for it."""
 
 _REFUSAL_CODES: Final[Mapping[str, Code]] = {
     "not-quorate": Code.NOT_QUORATE,
@@ -128,14 +153,22 @@ class ControlServer:
         stream_handlers: Mapping[str, StreamHandler],
         greeting: Callable[[], ServerHello],
         notify: Callable[[Notify], None],
+        changes: ChangesHandler | None = None,
     ) -> None:
-        """`greeting()` is what a new connection is told first."""
+        """`greeting()` is what a new connection is told first; `changes` answers `CHANGES`."""
         assert handlers.keys() | stream_handlers.keys() <= METHODS.keys()
         self._path = path
         self._group = group
         self.statistics = ControlStatistics()
         self._service = _Service(
-            clock, handlers, stream_handlers, greeting, notify, self.statistics
+            clock,
+            handlers,
+            stream_handlers,
+            greeting,
+            notify,
+            self.statistics,
+            SocketSet(self._turn_ended),
+            changes,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -143,6 +176,8 @@ class ControlServer:
         listener = bind_control_socket(self._path, self._group)
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._service.sockets.run)
+                nursery.start_soon(self._write)
                 task_status.started()
                 while True:
                     sock = await _accept(listener, self._service.clock)
@@ -172,8 +207,32 @@ class ControlServer:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
+    def _turn_ended(self) -> None:
+        """All that was there has been read."""
+        service = self._service
+        asks, service.asks = service.asks, []
+        if not asks:
+            return
+        assert service.changes is not None
+        try:
+            service.changes(asks)
+        except Exception as error:  # noqa: BLE001 (a bug in one request is not worth the daemon)
+            _tell_bug(service, "changes", error)
+            for ask in asks:
+                ask.answer(OutcomeUnknown("internal error; the daemon's log has more"))
 
-@dataclass(frozen=True, slots=True)
+    async def _write(self) -> None:
+        """Write the replies of each turn."""
+        service = self._service
+        while True:
+            await service.is_filled.wait()
+            service.is_filled = trio.Event()
+            connections, service.filled = service.filled, []
+            for connection in connections:
+                connection.flush()
+
+
+@dataclass(slots=True)
 class _Service:
     """What every connection needs of its server."""
 
@@ -183,6 +242,13 @@ class _Service:
     greeting: Callable[[], ServerHello]
     notify: Callable[[Notify], None]
     statistics: ControlStatistics
+    sockets: SocketSet
+    changes: ChangesHandler | None
+    asks: list[Ask] = field(default_factory=list)
+    """Read in this turn, to be handed over at its end."""
+    filled: list[_Connection] = field(default_factory=list)
+    """Those with replies that nobody has tried to write."""
+    is_filled: trio.Event = field(default_factory=trio.Event)
 
 
 class _Connection:
@@ -191,130 +257,239 @@ class _Connection:
     def __init__(self, service: _Service, stream: trio.SocketStream, caller: Caller) -> None:
         self._service = service
         self._stream = stream
+        self._fd = stream.socket.fileno()
         self._caller = caller
         self._session = ServerSession()
-        self._scopes: dict[int, trio.CancelScope] = {}
+        self._requests: dict[int, trio.CancelScope | Ask] = {}
+        self._nursery: trio.Nursery | None = None
+        self._greeted = trio.Event()
+        self._ended = trio.Event()
+        self._failure: Exception | None = None
         self._outbox: collections.deque[bytes] = collections.deque()
         self._queued = self._written = 0
         """Messages so far."""
-        self._is_writing = False
-        self._filled = trio.Event()
+        self._is_filled = self._is_writing = self._is_held = False
         self._emptied = trio.Event()
 
     async def run(self) -> None:
-        """Read and answer until the client closes. Errors: RemoteError, trio's stream errors."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write)
-            with self._service.clock.move_on_after(HELLO_S) as waiting:
-                while self._session.client is None and await self._read(nursery):
-                    pass
-            if waiting.cancelled_caught:
-                raise RemoteError("protocol", "no hello came")
-            while await self._read(nursery):
-                pass
-            nursery.cancel_scope.cancel()
+        """Answer until the client closes. Errors: RemoteError, trio's stream errors."""
+        sockets = self._service.sockets
+        sockets.add(self._fd, self._read)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    with self._service.clock.move_on_after(HELLO_S) as waiting:
+                        await self._greeted.wait()
+                    if waiting.cancelled_caught:
+                        raise RemoteError("protocol", "no hello came")
+                    await self._ended.wait()
+                finally:
+                    self._nursery = None  # before it is closed to new tasks
+                nursery.cancel_scope.cancel()
+        finally:
+            sockets.remove(self._fd)
+        if self._failure is not None:
+            raise self._failure
         self._session.close()
 
-    async def _read(self, nursery: trio.Nursery) -> bool:
-        """Take what comes next; False at the end. Errors: as `run`."""
-        data = await self._stream.receive_some(RECEIVE_BYTES)
-        for message in self._session.receive(data):
-            self._take(message, nursery)
-        while self._queued - self._written >= UNSENT_MAX:
-            await self._emptied.wait()
-        return bool(data)
+    def _read(self) -> None:
+        """Take what has come."""
+        try:
+            data = os.read(self._fd, RECEIVE_BYTES)
+            for message in self._session.receive(data):
+                self._take(message)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(trio.BrokenResourceError(str(error)))
+        except RemoteError as error:
+            self._end(error)
+        else:
+            if not data:
+                self._end(None)
+            elif self._queued - self._written >= UNSENT_MAX:
+                self._is_held = True
+                self._service.sockets.hold(self._fd)
+
+    def _end(self, failure: Exception | None) -> None:
+        """Nothing more is read or written."""
+        self._nursery = None
+        self._failure = failure
+        self._service.sockets.remove(self._fd)
+        self._greeted.set()
+        self._ended.set()
 
     async def refuse(self, error: RemoteError) -> None:
         """Tell the client why the connection is closed, if it still listens."""
+        if self._is_writing:
+            return  # inside a frame
         code = Code.UNSUPPORTED if error.cause == "version" else Code.FAILED
-        self._send(Failure(0, code, str(error)))
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while self._outbox and not self._is_writing:  # else the writer ended inside a frame
-                await self._write_some()
+        last = to_bytes(Failure(0, code, str(error)))
+        with (
+            self._service.clock.move_on_after(UNREAD_S),
+            contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
+            await self._stream.send_all(b"".join([*self._outbox, last]))
 
-    def _take(self, message: FromClient, nursery: trio.Nursery) -> None:
-        if isinstance(message, ClientHello):
+    # --- requests -----------------------------------------------------------------------------
+
+    def _take(self, message: FromClient) -> None:
+        if isinstance(message, Request):
+            self._service.statistics.requests += 1
+            try:
+                self._begin(message, _params(message))
+            except (UsageError, Refused) as error:
+                self._answered(message.id, self._failure_of(message.id, message.method, error))
+        elif isinstance(message, ClientHello):
+            self._greeted.set()
             self._send(self._service.greeting())
-        elif isinstance(message, Cancel):
-            scope = self._scopes.get(message.id)
-            if scope is not None:
-                scope.cancel()
         else:
-            assert isinstance(message, Request)
-            nursery.start_soon(self._answer, message)
+            assert isinstance(message, Cancel)
+            request = self._requests.get(message.id)
+            if isinstance(request, Ask):
+                self._answered(request.id, End(request.id))
+            elif request is not None:
+                request.cancel()
 
-    async def _answer(self, request: Request) -> None:
-        self._service.statistics.requests += 1
+    def _begin(self, request: Request, params: Params) -> None:
+        service, method = self._service, request.method
+        if service.changes is not None and method in CHANGES:
+            ask = Ask(request.id, method, params, self._caller, self)
+            self._requests[request.id] = ask
+            service.asks.append(ask)
+            return
+        assert self._nursery is not None, "nothing is read after the end"
+        if method in service.stream_handlers:
+            items = service.stream_handlers[method](params, self._caller)
+            work = functools.partial(self._stream_items, request.id, items)
+            self._nursery.start_soon(self._answer, request.id, method, work)
+        else:
+            asked = functools.partial(service.handlers[method], params, self._caller)
+            work = functools.partial(self._reply, request.id, asked)
+            self._nursery.start_soon(self._answer, request.id, method, work)
+
+    def answer(
+        self, ask: Ask, outcome: Result | Exception | Callable[[], Awaitable[Result]]
+    ) -> None:
+        """See `Ask.answer`."""
+        if self._nursery is None or self._requests.get(ask.id) is not ask:
+            return
+        if isinstance(outcome, Result):
+            self._answered(ask.id, Reply(ask.id, outcome))
+        elif isinstance(outcome, Exception):
+            self._answered(ask.id, self._failure_of(ask.id, ask.method, outcome))
+        else:
+            work = functools.partial(self._reply, ask.id, outcome)
+            self._nursery.start_soon(self._answer, ask.id, ask.method, work)
+
+    async def _answer(
+        self, request_id: int, method: str, work: Callable[[], Awaitable[FromServer]]
+    ) -> None:
+        """A request that is a task. Errors: trio's, when the client is gone."""
         with trio.CancelScope() as scope:
-            self._scopes[request.id] = scope
-            last = await self._last_message(request)
-        self._scopes.pop(request.id, None)
-        self._session.answered(request.id)
-        self._send(End(request.id) if scope.cancelled_caught else last)
+            self._requests[request_id] = scope
+            try:
+                last = await work()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise  # the client is gone
+            except Exception as error:  # noqa: BLE001 (a bug in one request is not worth the daemon)
+                last = self._failure_of(request_id, method, error)
+        self._answered(request_id, End(request_id) if scope.cancelled_caught else last)
 
-    async def _last_message(self, request: Request) -> FromServer:
-        """Do what is asked; stream items on the way; the message that ends the request."""
-        service = self._service
-        try:
-            params = _params(request)
-            if request.method in service.stream_handlers:
-                items = service.stream_handlers[request.method](params, self._caller)
-                async with contextlib.aclosing(items) as stream:
-                    async for item in stream:
-                        number = self._send(Item(request.id, item))
-                        while self._written < number:
-                            await self._emptied.wait()
-                return End(request.id)
-            return Reply(request.id, await service.handlers[request.method](params, self._caller))
-        except (UsageError, Refused, OutcomeUnknown, LocalError, RemoteError) as error:
-            service.statistics.failed += 1
-            return _failure(request, error)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise  # the client is gone
-        except Exception as error:  # noqa: BLE001 (a bug in one request is not worth the daemon)
-            service.statistics.failed += 1
-            fields = {"method": request.method, "traceback": traceback.format_exception(error)}
-            service.notify(Notify("control.request.failed", Severity.ERROR, fields))
-            return Failure(request.id, Code.FAILED, "internal error; the daemon's log has more")
+    async def _reply(self, request_id: int, asked: Callable[[], Awaitable[Result]]) -> FromServer:
+        return Reply(request_id, await asked())
+
+    async def _stream_items(self, request_id: int, items: AsyncGenerator[Result]) -> FromServer:
+        async with contextlib.aclosing(items) as stream:
+            async for item in stream:
+                number = self._send(Item(request_id, item))
+                while self._written < number:
+                    await self._emptied.wait()
+        return End(request_id)
+
+    def _answered(self, request_id: int, last: FromServer) -> None:
+        self._requests.pop(request_id, None)
+        self._session.answered(request_id)
+        self._send(last)
+
+    def _failure_of(self, request_id: int, method: str, error: Exception) -> Failure:
+        self._service.statistics.failed += 1
+        if isinstance(error, (UsageError, Refused, OutcomeUnknown, LocalError, RemoteError)):
+            return _failure(request_id, error)
+        _tell_bug(self._service, method, error)
+        return Failure(request_id, Code.FAILED, "internal error; the daemon's log has more")
+
+    # --- replies ------------------------------------------------------------------------------
 
     def _send(self, message: FromServer) -> int:
-        """Leave a message to the writer; its number. What is said in one turn of the loop, as the
-        replies to one batch of changes are, becomes one write."""
+        """Leave a message to be written with all others of this turn; its number."""
         self._outbox.append(to_bytes(message))
         self._queued += 1
-        self._filled.set()
+        if not self._is_filled:
+            self._is_filled = True
+            self._service.filled.append(self)
+            self._service.is_filled.set()
         return self._queued
 
-    async def _write(self) -> None:
-        """Write what is queued, until cancelled. Errors: as `_write_some`."""
-        while True:
-            while not self._outbox:
-                self._filled = trio.Event()
-                await self._filled.wait()
-            await self._write_some()
+    def flush(self) -> None:
+        """Write what the socket takes; a task of its own writes the rest."""
+        self._is_filled = False
+        while self._outbox and not self._is_writing and self._nursery is not None:
+            data, count = self._next_write()
+            try:
+                sent = os.write(self._fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._end(trio.BrokenResourceError(str(error)))
+                return
+            if sent < len(data):
+                self._is_writing = True
+                self._nursery.start_soon(self._write_rest, data[sent:], count)
+            else:
+                self._has_written(count)
 
-    async def _write_some(self) -> None:
+    async def _write_rest(self, data: bytes, count: int) -> None:
         """Errors: trio.BrokenResourceError; trio.ClosedResourceError after closing a connection
         that is never read."""
-        messages, size = [self._outbox.popleft()], 0
-        while self._outbox and size < WRITE_BYTES:
-            size += len(messages[-1])
-            messages.append(self._outbox.popleft())
-        self._is_writing = True
-        with self._service.clock.move_on_after(UNREAD_S) as scope:
-            await self._stream.send_all(b"".join(messages))
-        if scope.cancelled_caught:
-            await self._give_up()
+        while data:
+            with self._service.clock.move_on_after(UNREAD_S) as scope:
+                await self._stream.send_all(data)
+            if scope.cancelled_caught:
+                await self._give_up()
+            self._has_written(count)
+            data, count = self._next_write()
         self._is_writing = False
-        self._written += len(messages)
+
+    def _next_write(self) -> tuple[bytes, int]:
+        """What to write next, and how many messages that is."""
+        messages: list[bytes] = []
+        size = 0
+        while self._outbox and size < WRITE_BYTES:
+            messages.append(self._outbox.popleft())
+            size += len(messages[-1])
+        return b"".join(messages), len(messages)
+
+    def _has_written(self, count: int) -> None:
+        self._written += count
         self._emptied.set()
         self._emptied = trio.Event()
+        if self._is_held and self._queued - self._written < UNSENT_MAX:
+            self._is_held = False
+            self._service.sockets.go_on(self._fd)
 
     async def _give_up(self) -> None:
         who = {"pid": self._caller.pid, "uid": self._caller.uid}
         self._service.notify(Notify("control.client.unread", Severity.WARNING, who))
+        self._service.sockets.remove(self._fd)  # its number may be another's in a moment
         await trio.aclose_forcefully(self._stream)
         raise trio.ClosedResourceError("the client does not read its replies")
+
+
+def _tell_bug(service: _Service, method: str, error: Exception) -> None:
+    fields = {"method": method, "traceback": traceback.format_exception(error)}
+    service.notify(Notify("control.request.failed", Severity.ERROR, fields))
 
 
 def _params(request: Request) -> Params:
@@ -328,19 +503,19 @@ def _params(request: Request) -> Params:
         raise UsageError(f"{request.method}: {error}") from error
 
 
-def _failure(request: Request, error: Exception) -> Failure:
+def _failure(request_id: int, error: Exception) -> Failure:
     if isinstance(error, Refused):
         code = _REFUSAL_CODES.get(error.reason, Code.FAILED)
         hint = getattr(error, "hint", "")
-        return Failure(request.id, code, str(error), hint, dict(error.details))
+        return Failure(request_id, code, str(error), hint, dict(error.details))
     if isinstance(error, OutcomeForgotten):
         hint, details = "look at what is there now", {FORGOTTEN: True}
-        return Failure(request.id, Code.UNKNOWN_OUTCOME, str(error), hint, details)
+        return Failure(request_id, Code.UNKNOWN_OUTCOME, str(error), hint, details)
     if isinstance(error, OutcomeUnknown):
-        return Failure(request.id, Code.UNKNOWN_OUTCOME, str(error))
+        return Failure(request_id, Code.UNKNOWN_OUTCOME, str(error))
     if isinstance(error, UsageError):
-        return Failure(request.id, Code.USAGE, str(error))
-    return Failure(request.id, Code.FAILED, str(error))
+        return Failure(request_id, Code.USAGE, str(error))
+    return Failure(request_id, Code.FAILED, str(error))
 
 
 def _caller(sock: trio.socket.SocketType) -> Caller:

@@ -1,20 +1,21 @@
 """What the control socket's methods do: from a request to the agents' ports and back.
 
-One method each, collected in two tables. Nothing here keeps state, and nothing decides: the agents'
-ports are asked, and what they say is brought into the shapes of `session.methods`.
+One method each, collected in two tables, but for changes of the store, which come together. Nothing
+here keeps state, and nothing decides: the agents' ports are asked, and what they say is brought
+into the shapes of `session.methods`.
 """
 
 from __future__ import annotations
 
+import functools
 import ipaddress
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import structs
-
 from muster import __version__
-from muster.control import Caller, Handler, StreamHandler, greeting
+from muster.agents.consistency.proposals import Change, Outcome, Resume, Told
+from muster.control import Ask, Caller, Handler, StreamHandler, greeting
 from muster.raft_status import raft_result
 from muster.status import status_of
 from muster_protocol.consistency.commands import (
@@ -32,8 +33,7 @@ from muster_protocol.consistency.commands import (
     Rejected,
     Result,
 )
-from muster_protocol.effects import Notify
-from muster_protocol.errors import OutcomeForgotten, Refused, UsageError
+from muster_protocol.errors import OutcomeForgotten, OutcomeUnknown, Refused, UsageError
 from muster_protocol.membership.events import JoinHint
 from muster_protocol.membership.member import MemberView
 from muster_protocol.session import methods as m
@@ -45,6 +45,7 @@ from muster_protocol.wire.membership import MemberState
 if TYPE_CHECKING:
     from muster.agents.consistency.agent import ConsistencyManager
     from muster.agents.failure import FailureDetector
+    from muster.audit import Audit
     from muster.node import Node
 
 FORGETTABLE: Final = (MemberState.FAILED, MemberState.STOPPED)
@@ -56,12 +57,13 @@ REQUEST_S: Final = 10.0
 class Handlers:
     """The methods of one node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, audit: Audit) -> None:
         self._node = node
         assert node.parts is not None
         self._parts = node.parts
         self._clock = node.world.clock
         self._entropy = node.world.entropy
+        self._audit = audit
 
     def table(self) -> Mapping[str, Handler]:
         """Methods that give one result."""
@@ -73,8 +75,6 @@ class Handlers:
             "leave": self.leave,
             "forget": self.forget,
             "kv.get": self.kv_get,
-            "kv.put": self.kv_put,
-            "kv.delete": self.kv_delete,
             "kv.list": self.kv_list,
             "raft": self.raft,
             "raft.transfer": self.raft_transfer,
@@ -128,12 +128,12 @@ class Handlers:
             if address == self._parts.address:
                 raise UsageError(f"{address}: that is this node itself")
         self._failure().post(JoinHint(addresses))
-        self._audit(caller, "join", {"addresses": [str(address) for address in addresses]})
+        self._audit.command(caller, "join", {"addresses": [str(address) for address in addresses]})
         return m.JoinResult(hinted=[str(address) for address in addresses])
 
     async def leave(self, params: m.NoParams, caller: Caller) -> m.DoneResult:
         del params
-        self._audit(caller, "leave", {})
+        self._audit.command(caller, "leave", {})
         self._node.request_stop(leave=True)
         return m.DoneResult(message="leaving the cluster, then stopping")
 
@@ -147,7 +147,7 @@ class Handlers:
                 f"{params.node} is {state.name.lower()}: only who failed or stopped is forgotten",
             )
         failure.forget(node)
-        self._audit(caller, "forget", {"node": node})
+        self._audit.command(caller, "forget", {"node": node})
         return m.DoneResult(message=f"{params.node} is given up: it is shown as left")
 
     async def version(self, params: m.NoParams, caller: Caller) -> m.VersionResult:
@@ -195,45 +195,100 @@ class Handlers:
             age_s=age_s,
         )
 
-    async def kv_put(self, params: m.KvPutParams, caller: Caller) -> m.KvResult:
-        done = await self._change(Put(params.key, params.value, params.expected), params, caller)
-        assert done.entry is not None
-        entry = structs.replace(done.entry, value=params.value)  # it does not travel twice
-        return structs.replace(done, entry=entry)
+    def changes(self, asks: Sequence[Ask]) -> None:
+        """`kv.put` and `kv.delete`, of one turn of the loop: each is answered, now or later."""
+        deadline, wall = self._clock.now() + REQUEST_S, self._clock.wall()
+        try:
+            consistency = self._consistency()
+        except Refused as refused:
+            for ask in asks:
+                ask.answer(refused)
+            return
+        revision = consistency.revision()
+        begun = []
+        for ask in asks:
+            params = ask.params
+            try:
+                command = self._command(params, revision, wall)
+            except UsageError as error:
+                ask.answer(error)
+            else:
+                is_first = params.since is None
+                begun.append(Change(command, deadline, self._changed, ask, is_first))
+        consistency.begin(begun)
 
-    async def kv_delete(self, params: m.KvChangeParams, caller: Caller) -> m.KvResult:
-        done = await self._change(Delete(params.key, params.expected), params, caller)
-        return structs.replace(done, entry=None)
-
-    async def _change(
-        self, operation: Put | Delete, params: m.KvChangeParams, caller: Caller
-    ) -> m.KvResult:
+    def _command(self, params: m.KvChangeParams, revision: int, wall: float) -> Command:
         if (params.session is None) != (params.request == 0):
             raise UsageError("session and request go together, and requests count from 1")
         if params.since is not None and params.session is None:
             raise UsageError("only a named session's request can be a repetition")
-        session = params.session or self._fresh_session()
-        request = params.request or 1
-        result = await self._submit(operation, session, request, since=params.since)
-        self._audit(caller, type(operation).__name__.lower(), {"key": params.key})
-        return _kv_result(result, params.key, outcome="committed", session=session, request=request)
+        operation: Operation
+        if isinstance(params, m.KvPutParams):
+            operation = Put(params.key, params.value, params.expected)
+        else:
+            operation = Delete(params.key, params.expected)
+        return Command(
+            session=params.session or self._fresh_session(),
+            request=params.request or 1,
+            since=revision if params.since is None else params.since,
+            wall=wall,
+            operation=operation,
+        )
+
+    def _changed(self, change: Change, outcome: Outcome) -> None:
+        """A change is over: tell whoever asked for it."""
+        if callable(outcome):
+            change.asked.answer(functools.partial(self._changed_later, change, outcome))
+            return
+        try:
+            answer: m.KvResult | Exception = self._change_result(change, outcome)
+        except (Refused, OutcomeUnknown, UsageError) as error:
+            answer = error
+        change.asked.answer(answer)
+
+    async def _changed_later(self, change: Change, resume: Resume) -> m.KvResult:
+        return self._change_result(change, await resume())
+
+    def _change_result(self, change: Change, outcome: Told) -> m.KvResult:
+        """What the client is told of a change. Errors: why it is none."""
+        if isinstance(outcome, Exception):
+            raise outcome
+        ask, command = change.asked, change.command
+        key = ask.params.key
+        if not isinstance(outcome, Done):
+            raise _as_error(outcome, key)
+        self._audit.change(ask.caller, type(command.operation).__name__.lower(), key)
+        row = None
+        if isinstance(command.operation, Put):
+            entry = outcome.entry
+            assert entry is not None
+            row = m.KeyRow(
+                key=key,
+                value=ask.params.value,  # it did not travel twice
+                revision=entry.revision,
+                created=entry.created,
+                version=entry.version,
+            )
+        return m.KvResult(
+            outcome="committed",
+            revision=outcome.revision,
+            entry=row,
+            repeated=outcome.repeated,
+            session=command.session,
+            request=command.request,
+        )
 
     async def _read(self, operation: Get | List) -> Result:
-        return await self._submit(operation, self._fresh_session(), 0, since=None)
-
-    async def _submit(
-        self, operation: Operation, session: str, request: int, *, since: int | None
-    ) -> Result:
         consistency = self._consistency()
         command = Command(
-            session=session,
-            request=request,
-            since=consistency.revision() if since is None else since,
+            session=self._fresh_session(),
+            request=0,
+            since=consistency.revision(),
             wall=self._clock.wall(),
             operation=operation,
         )
         deadline = self._clock.now() + REQUEST_S
-        return await consistency.submit(command, is_first=since is None, deadline=deadline)
+        return await consistency.submit(command, is_first=True, deadline=deadline)
 
     def _fresh_session(self) -> str:
         return self._entropy.token_bytes(16).hex()
@@ -250,7 +305,7 @@ class Handlers:
         if not consistency.leads():
             leader = self._names().get(consistency.leader() or NodeId(""), "nobody")
             raise Refused("not-leader", f"this node does not lead, {leader} does: ask there")
-        self._audit(caller, "raft transfer", {})
+        self._audit.command(caller, "raft transfer", {})
         consistency.transfer_leadership()
         return m.DoneResult(message="leadership is being handed over")
 
@@ -275,7 +330,7 @@ class Handlers:
     async def bootstrap_reset(self, params: m.NoParams, caller: Caller) -> m.DoneResult:
         del params
         self._consistency().reset_bootstrap()
-        self._audit(caller, "bootstrap reset", {})
+        self._audit.command(caller, "bootstrap reset", {})
         return m.DoneResult(message="this node's promise to an unfinished founding is void")
 
     # --- agents and signals -------------------------------------------------------------------
@@ -308,7 +363,7 @@ class Handlers:
         if params.name not in self._parts.supervisor.names():
             raise Refused("not-found", f"there is no agent {params.name!r}")
         self._parts.supervisor.unpark(params.name)
-        self._audit(caller, "agents unpark", {"agent": params.name})
+        self._audit.command(caller, "agents unpark", {"agent": params.name})
         return m.DoneResult(message=f"agent {params.name} starts again")
 
     async def signals_tail(
@@ -387,21 +442,8 @@ class Handlers:
             "agents": agents,
         }
 
-    def _audit(self, caller: Caller, what: str, fields: Mapping[str, Any]) -> None:
-        """Every change that somebody asked for, with who it was."""
-        who = {"uid": caller.uid, "pid": caller.pid}
-        self._node.notify(Notify("control.command", fields={"command": what, **who, **fields}))
 
-
-def _kv_result(
-    result: Result,
-    key: str,
-    *,
-    outcome: str,
-    age_s: float | None = None,
-    session: str = "",
-    request: int = 0,
-) -> m.KvResult:
+def _kv_result(result: Result, key: str, *, outcome: str, age_s: float | None = None) -> m.KvResult:
     if not isinstance(result, Done):
         raise _as_error(result, key)
     return m.KvResult(
@@ -410,8 +452,6 @@ def _kv_result(
         entry=_key_row(result.entry) if result.entry is not None else None,
         age_s=age_s,
         repeated=result.repeated,
-        session=session,
-        request=request,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from muster.audit import Audit
 from muster.control import ControlServer
 from muster.handlers import Handlers
 from muster.http import HttpServer
@@ -34,7 +35,13 @@ async def serve_host(
             if listener is not None:
                 server = HttpServer(clock=node.world.clock, pages=pages(node))
                 nursery.start_soon(server.run, listener)
-            await nursery.start(_control_server(node).run)
+            audit = Audit(
+                clock=node.world.clock,
+                notify=node.notify,
+                every_change=node.config.log.level == "debug",
+            )
+            nursery.start_soon(audit.run)
+            await nursery.start(_control_server(node, audit).run)
             task_status.started()
     finally:
         if listener is not None:
@@ -46,15 +53,16 @@ async def _http_listener(node: Node) -> StreamListener | None:
     return None if address is None else await node.world.network.listen(address)
 
 
-def _control_server(node: Node) -> ControlServer:
+def _control_server(node: Node, audit: Audit) -> ControlServer:
     assert node.parts is not None, "the node runs"
-    handlers = Handlers(node)
+    handlers = Handlers(node, audit)
     return ControlServer(
         path=Path(node.config.control.socket),
         group=node.config.control.group,
         clock=node.world.clock,
         handlers=handlers.table(),
         stream_handlers=handlers.stream_table(),
+        changes=handlers.changes,
         greeting=handlers.greeting,
         notify=lambda notice: node.log("control", notice),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -88,11 +88,12 @@ def test_d16_an_exception_in_a_replicated_method_stops_everybody(stock: Stock) -
     assert not after.is_acknowledged
     assert all(cluster[name].values == ["before"] for name in "abc")
 
-    told: list[tuple[Result, ...]] = []
+    told: list[Sequence[Result]] = []
     replica = Replica(
         registry=Faulty(),
         applied_index=1,
-        on_applied=lambda batch, results, index: told.append(results),
+        known=lambda origin, number: None,
+        on_applied=lambda origin, number, results, index: told.append(results),
         notify=lambda notice: None,
     )
     replica.apply(encode(Batch(BATCH_FORMAT, "o", 1, (put(1, "boom"), put(2, "beside")))), 2)

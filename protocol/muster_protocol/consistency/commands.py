@@ -136,13 +136,30 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
 
 Result = Done | Conflict | NotFound | Expired | Rejected
 
+
+class _Heading(msgspec.Struct, frozen=True, array_like=True):
+    """What a batch begins with."""
+
+    format: UInt
+    origin: str
+    number: UInt
+
+
 _BATCHES: Decoder[Batch] = Decoder(Batch)
+_HEADINGS: Decoder[_Heading] = Decoder(_Heading)
 _COMMANDS: Decoder[Command] = Decoder(Command)
 
 
 def decode_batch(data: bytes) -> Batch:
     """Errors: RemoteError("garbage")."""
     return _BATCHES.decode(data)
+
+
+def batch_name(data: bytes) -> tuple[str, int]:
+    """Origin and number of a batch, whose commands are looked at no further. Errors: as
+    `decode_batch`."""
+    heading = _HEADINGS.decode(data)
+    return heading.origin, heading.number
 
 
 def check_operation(operation: Operation) -> None:
@@ -170,15 +187,14 @@ def is_read(operation: Operation) -> bool:
     return isinstance(operation, Get | List)
 
 
-def checked_size(command: Command) -> int:
-    """Bytes that a command takes in a batch. What every replica would skip must not get into one:
-    it would take the commands beside it along.
+def checked_command(command: Command) -> tuple[Command, bytes]:
+    """A command as every replica decodes it, and as it stands in a batch. What every replica would
+    skip must not get into one: it would take the commands beside it along.
 
     Errors: UsageError for a command that does not decode as it was encoded.
     """
     data = encode(command)
     try:
-        _COMMANDS.decode(data)
+        return _COMMANDS.decode(data), data
     except RemoteError as error:
         raise UsageError(f"the command does not hold: {error}") from error
-    return len(data)

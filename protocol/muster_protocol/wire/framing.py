@@ -12,6 +12,7 @@ from typing import Final
 from muster_protocol.errors import RemoteError
 
 _PREFIX: Final = struct.Struct(">I")
+PREFIX_BYTES: Final = _PREFIX.size
 
 
 def frame(payload: bytes, *, bytes_max: int) -> bytes:
@@ -47,16 +48,16 @@ class FrameDecoder:
 
     def next_frame(self) -> bytes | None:
         """The next whole frame. Errors: RemoteError "oversized" or "garbage" (an empty frame)."""
-        start = self._offset + _PREFIX.size
-        if len(self._buffer) < start:
+        buffer, start = self._buffer, self._offset + PREFIX_BYTES
+        if len(buffer) < start:
             return None
-        (length,) = _PREFIX.unpack_from(self._buffer, self._offset)
-        if length > self._bytes_max:
+        (length,) = _PREFIX.unpack_from(buffer, self._offset)
+        if not 0 < length <= self._bytes_max:
+            if length == 0:
+                raise RemoteError("garbage", "empty frame")
             raise RemoteError("oversized", f"frame of {length} bytes, at most {self._bytes_max}")
-        if length == 0:
-            raise RemoteError("garbage", "empty frame")
-        if len(self._buffer) < start + length:
+        end = start + length
+        if len(buffer) < end:
             return None
-        payload = bytes(memoryview(self._buffer)[start : start + length])
-        self._offset = start + length
-        return payload
+        self._offset = end
+        return bytes(memoryview(buffer)[start:end])

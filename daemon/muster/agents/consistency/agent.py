@@ -13,7 +13,8 @@ known to have happened at the end is `OutcomeUnknown`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ import trio
 
 from muster.agents.consistency.forwarding import RETRY_S, Forwarder, ForwardServer
 from muster.agents.consistency.founding import Founding
+from muster.agents.consistency.proposals import Change, Outcome, Told
 from muster.agents.consistency.voter import Surroundings as VoterSurroundings
 from muster.agents.consistency.voter import Voter, load_state
 from muster.runtime.actions import action
@@ -46,9 +48,10 @@ from muster_protocol.consistency.commands import (
     Operation,
     Result,
     check_operation,
+    is_read,
 )
 from muster_protocol.effects import Effect, Notify
-from muster_protocol.errors import OutcomeUnknown, Refused
+from muster_protocol.errors import OutcomeUnknown, Refused, UsageError
 from muster_protocol.partition.quorum import Evidence, Verdict
 from muster_protocol.raftguard.events import Role
 from muster_protocol.types import NO_CLUSTER, Address, ClusterId, NodeId
@@ -339,6 +342,7 @@ class ConsistencyManager(Agent):
                 configuration=self.voter.configuration,
                 leader=self.leader,
                 submit=self._submit_forwarded,
+                begin=self._begin_forwarded,
             )
             await self.voter.adopt(server.serve, connection)
 
@@ -347,6 +351,14 @@ class ConsistencyManager(Agent):
         if self.voter is None or not self._ports.verdict().may_act:
             raise Refused("not-leader", "this side may not act")
         return await self.voter.submit(command, deadline=deadline)
+
+    def _begin_forwarded(self, changes: Sequence[Change]) -> None:
+        """The same for changes, without a wait: each is settled with a result or an error."""
+        if self.voter is not None and self._ports.verdict().may_act:
+            self.voter.begin(changes, _settle)
+            return
+        for change in changes:
+            change.settle(change, Refused("not-leader", "this side may not act"))
 
     # --- the port -----------------------------------------------------------------------------
 
@@ -386,7 +398,77 @@ class ConsistencyManager(Agent):
         OutcomeUnknown.
         """
         check_operation(command.operation)
-        was_proposed = False
+        if is_read(command.operation):
+            return await self._keep_asking(command, is_first=is_first, deadline=deadline)
+        settled = trio.Event()
+        outcomes: list[Outcome] = []
+
+        def settle(_: Change, outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            settled.set()
+
+        self.begin([Change(command, deadline, settle, is_first=is_first)])
+        await settled.wait()
+        if isinstance(outcomes[0], Exception):
+            raise outcomes[0]
+        return await outcomes[0]() if callable(outcomes[0]) else outcomes[0]
+
+    def begin(self, changes: Sequence[Change]) -> None:
+        """`submit` for changes that came together: each is settled, now or later, with its result,
+        with an error of `submit`, or with what has to be awaited for either, in the caller's
+        task. The fence is looked at once for all of them."""
+        try:
+            self._check_fence(was_proposed=False)
+        except Refused as refused:
+            for change in changes:
+                change.settle(change, refused)
+            return
+        fitting = []
+        for change in changes:
+            try:
+                check_operation(change.command.operation)
+            except UsageError as error:
+                change.settle(change, error)
+            else:
+                fitting.append(change)
+        if self.leads():
+            assert self.voter is not None
+            self.voter.begin(fitting, self._attempted)
+            return
+        for change in self.forwarder.begin(fitting, self._attempted):
+            change.settle(change, functools.partial(self._keep_asking_for, change))
+
+    def _attempted(self, change: Change, outcome: Told | None) -> None:
+        """The first attempt of a change that has begun is over. None: nothing was proposed."""
+        was_proposed = isinstance(outcome, OutcomeUnknown)
+        if isinstance(outcome, Refused) and outcome.reason == "not-leader":
+            outcome = None
+        if outcome is not None and not isinstance(outcome, Exception):
+            self._revision_heard = max(self._revision_heard, outcome.revision)
+        if isinstance(outcome, Expired) and change.is_first:
+            change.command = msgspec.structs.replace(change.command, since=outcome.revision)
+        elif outcome is not None and not was_proposed:
+            change.settle(change, outcome)
+            return
+        go_on = functools.partial(
+            self._keep_asking_for, change, pause_s=RETRY_S, was_proposed=was_proposed
+        )
+        change.settle(change, go_on)
+
+    async def _keep_asking_for(
+        self, change: Change, *, pause_s: float = 0.0, was_proposed: bool = False
+    ) -> Result:
+        await self._clock.sleep(pause_s)
+        return await self._keep_asking(
+            change.command,
+            is_first=change.is_first,
+            deadline=change.deadline,
+            was_proposed=was_proposed,
+        )
+
+    async def _keep_asking(
+        self, command: Command, *, is_first: bool, deadline: float, was_proposed: bool = False
+    ) -> Result:
         while self._clock.now() < deadline:
             self._check_fence(was_proposed=was_proposed)
             result = None
@@ -532,3 +614,9 @@ class ConsistencyManager(Agent):
             "forwarded": self.forwarder.forwarded,
             **guard,
         }
+
+
+def _settle(change: Change, outcome: Told | None) -> None:
+    """For a change of which there is only one attempt, and that by the leader."""
+    assert outcome is not None
+    change.settle(change, outcome)

@@ -5,23 +5,29 @@ leads is known to a voter, and a node without a seat asks any voter that it can 
 address is corrected by the answer. Whether a request may have been proposed decides what its
 failure means: from the moment that it was handed to the stream, `OutcomeUnknown`; before, a plain
 retry.
+
+Requests that are made in one turn of the loop leave in one frame, and so do replies; a frame costs
+more than what it holds. Who waits is no task: he is told by a call, and one alarm looks after all
+deadlines.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from muster.agents.consistency.proposals import Change, Outcome, Told
+from muster.alarm import Alarm
 from muster_protocol.consistency.commands import (
     Command,
     Result,
     answers,
     check_operation,
-    checked_size,
+    checked_command,
     is_read,
 )
 from muster_protocol.consistency.forward import (
@@ -34,6 +40,8 @@ from muster_protocol.consistency.forward import (
     NotLeader,
     Unknown,
     decode_forward,
+    encode_forward,
+    frames_of,
 )
 from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError, UsageError
 from muster_protocol.limits import WAITING_BYTES_MAX, WAITING_COMMANDS_MAX
@@ -77,14 +85,14 @@ class Submit(Protocol):
     async def __call__(self, command: Command, *, deadline: float) -> Result: ...
 
 
-def _never() -> bool:
-    return False
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Call:
-    done: trio.Event = field(default_factory=trio.Event)
-    reply: ForwardMessage | None = None
+    """`answered` is told the reply, once; None if there will be none."""
+
+    answered: Callable[[ForwardMessage | None], None]
+    deadline: float
+    ends_with_leader: bool
+    """Not worth waiting for once another node leads."""
 
 
 class _Channel:
@@ -96,6 +104,8 @@ class _Channel:
         self._calls: dict[int, _Call] = {}
         self._number = 0
         self._unanswered_since: float | None = None
+        self._outbox: list[bytes] = []
+        self._wake = trio.Event()
         self.is_open = True
 
     @property
@@ -104,67 +114,83 @@ class _Channel:
         since = self._unanswered_since
         return since is not None and self._clock.now() >= since + SILENCE_S
 
-    async def retire(self) -> None:
+    @property
+    def is_waited_for(self) -> bool:
+        """Is there a call without a reply?"""
+        return bool(self._calls)
+
+    def retire(self) -> None:
         """Take no more calls. Those that wait may still be answered; the last one closes it."""
         self.is_open = False
-        if not self._calls:
-            await self._connection.aclose()
+        self._wake.set()
 
-    async def read(self) -> None:
-        """Match replies to calls until the stream ends; then all calls end without one."""
+    async def run(self) -> None:
+        """Send calls, and match replies to them, until the stream ends or the last call of one that
+        was retired; then all calls end without a reply."""
         try:
-            while data := await self._connection.receive():
-                reply = decode_forward(data)
-                self._unanswered_since = None
-                call = self._calls.pop(reply.number, None)
-                if call is not None:
-                    call.reply = reply
-                    call.done.set()
-        except (RemoteError, trio.BrokenResourceError, trio.ClosedResourceError):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, nursery.cancel_scope)
+                await self._read()
+                nursery.cancel_scope.cancel()
+        except* (RemoteError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # whoever waits is told below
         finally:
             self.is_open = False
-            for call in self._calls.values():
-                call.done.set()
+            calls, self._calls = self._calls, {}
+            for call in calls.values():
+                call.answered(None)
             with trio.CancelScope(shield=True):
                 await self._connection.aclose()
 
-    async def call(
-        self, make: Callable[[int], ForwardMessage], *, is_outdated: Callable[[], bool] = _never
-    ) -> ForwardMessage | None:
-        """Send a request and wait for its reply; None if the stream ended first, or if it has
-        become the wrong one to ask, which is looked at every `LOOK_S`."""
+    async def _read(self) -> None:
+        while data := await self._connection.receive():
+            for reply in decode_forward(data):
+                self._unanswered_since = None
+                call = self._calls.pop(reply.number, None)
+                if call is not None:
+                    call.answered(reply)
+            if not self.is_open:
+                self._wake.set()
+
+    async def _write(self, scope: trio.CancelScope) -> None:
+        """Errors: of `PeerConnection.send`; RemoteError if the other side does not read."""
+        while self.is_open or self._calls:
+            outbox, self._outbox = self._outbox, []
+            for frame in frames_of(outbox):
+                with self._clock.move_on_after(SILENCE_S) as sending:
+                    await self._connection.send(frame)
+                if sending.cancelled_caught:
+                    raise RemoteError("forward", "requests are not read")
+            if not self._outbox and (self.is_open or self._calls):
+                self._wake = trio.Event()
+                await self._wake.wait()
+                await self._clock.sleep(0)  # let everything that is ready in this turn arrive
+        scope.cancel()
+
+    def call(self, make: Callable[[int], bytes], call: _Call) -> None:
+        """Send what `make(number)` gives, as soon as the stream takes it."""
         self._number += 1
-        number, call = self._number, _Call()
-        self._calls[number] = call
+        self._calls[self._number] = call
         if self._unanswered_since is None:
             self._unanswered_since = self._clock.now()
-        try:
-            if not await self._send(encode(make(number))):
-                return None
-            while not call.done.is_set() and not is_outdated():
-                with self._clock.move_on_after(LOOK_S):
-                    await call.done.wait()
-        finally:
-            self._calls.pop(number, None)
-            if not self.is_open:
-                with trio.CancelScope(shield=True):
-                    await self.retire()
-        return call.reply
+        self._outbox.append(make(self._number))
+        self._wake.set()
 
-    async def _send(self, data: bytes) -> bool:
-        """False if the stream is gone. A frame that is cut short, by an error or by the deadline of
-        its caller, ends the stream for everybody."""
-        try:
-            await self._connection.send(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return False
-        finally:
-            if self._connection.is_cut:
-                self.is_open = False
-                with trio.CancelScope(shield=True):
-                    await self._connection.aclose()
-        return True
+    def look(self, now: float, *, is_outdated: bool) -> float:
+        """End the calls whose time is up, or for whom this is the wrong node to ask. The earliest
+        deadline of the others."""
+        earliest = math.inf
+        over = []
+        for number, call in self._calls.items():
+            if call.deadline <= now or (is_outdated and call.ends_with_leader):
+                over.append(number)
+            else:
+                earliest = min(earliest, call.deadline)
+        for number in over:
+            self._calls.pop(number).answered(None)
+        if over and not self.is_open:
+            self._wake.set()
+        return earliest
 
 
 class Forwarder:
@@ -187,19 +213,58 @@ class Forwarder:
         self._voters_in_reach = voters_in_reach
         self._address_of = address_of
         self._channels: dict[NodeId, _Channel] = {}
+        self._retired: list[tuple[NodeId, _Channel]] = []
+        """Silent ones on which somebody still waits."""
         self._dialling = trio.Lock()
         self._hint: NodeId | None = None
         self._nursery: trio.Nursery | None = None
+        self._alarm = Alarm(clock, self._look)
         self.forwarded = self.waiting = self.waiting_bytes = 0
 
     async def run(self) -> None:
-        """Owns the streams' readers, until cancelled."""
+        """Owns the streams, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
-                await trio.sleep_forever()
+                await self._alarm.run()
             finally:
-                self._nursery = None  # before it is closed to new readers
+                self._nursery = None  # before it is closed to new streams
+
+    def begin(
+        self, changes: Sequence[Change], told: Callable[[Change, Told | None], None]
+    ) -> Sequence[Change]:
+        """One attempt for changes that came together: `told(change, outcome)` later, once for each;
+        None as `submit` gives it, and its errors as outcomes. Those that are returned could not be
+        sent at once, and are for `submit`, which dials."""
+        target = self._target()
+        channel = None if target is None else self._channels.get(target)
+        if channel is None or not channel.is_open or channel.is_silent:
+            return changes
+        for change in changes:
+            try:
+                change.command, data = checked_command(change.command)
+                self._take(len(data))
+            except (Refused, UsageError) as error:
+                told(change, error)
+                continue
+            change.told = told
+            self._send(channel, change.command, data, change.deadline, change)
+        return ()
+
+    def _send(
+        self, channel: _Channel, command: Command, data: bytes, deadline: float, change: Change
+    ) -> None:
+        def answered(reply: ForwardMessage | None) -> None:
+            self._release(len(data))
+            told, change.told = change.told, None
+            if told is not None:
+                told(change, self._outcome(reply, command))
+
+        self.forwarded += 1
+        within_s = deadline - self._clock.now()
+        call = _Call(answered, deadline, ends_with_leader=True)
+        channel.call(lambda number: encode_forward(number, within_s, data), call)
+        self._alarm.at(min(deadline, self._clock.now() + LOOK_S))
 
     async def submit(self, command: Command, *, deadline: float) -> Result | None:
         """One attempt. None: nothing was proposed, try again (with the leader that is known by
@@ -208,34 +273,57 @@ class Forwarder:
         target = self._target()
         if target is None:
             return None
-        size_bytes = checked_size(command)
+        command, data = checked_command(command)
+        self._take(len(data))
+        channel: _Channel | None = None
+        done = trio.Event()
+        heard: list[Told | None] = []
+
+        def told(_: Change, outcome: Told | None) -> None:
+            heard.append(outcome)
+            done.set()
+
+        change = Change(command, deadline, _never, told=told)
+        try:
+            with self._clock.move_on_at(deadline):
+                channel = await self._channel(target)
+        finally:
+            if channel is None:
+                self._release(len(data))
+        if channel is None:
+            self._hint = None
+            return None
+        self._send(channel, command, data, deadline, change)
+        try:
+            await done.wait()  # the alarm sees to the deadline
+        finally:
+            change.told = None
+        if isinstance(heard[0], Exception):
+            raise heard[0]
+        return heard[0]
+
+    def _take(self, size_bytes: int) -> None:
+        """Errors: Refused("overload")."""
         full = self.waiting_bytes + size_bytes > WAITING_BYTES_MAX
         if full or self.waiting >= WAITING_COMMANDS_MAX:
             raise Refused("overload", "too many requests are waiting for the leader's answers")
         self.waiting += 1
         self.waiting_bytes += size_bytes
-        try:
-            return await self._ask(target, command, deadline)
-        finally:
-            self.waiting -= 1
-            self.waiting_bytes -= size_bytes
 
-    async def _ask(self, target: NodeId, command: Command, deadline: float) -> Result | None:
-        channel: _Channel | None = None
-        reply: ForwardMessage | None = None
-        with self._clock.move_on_at(deadline):
-            channel = await self._channel(target)
-            if channel is not None:
-                within_s = deadline - self._clock.now()
-                self.forwarded += 1
-                reply = await channel.call(
-                    lambda number: Forward(number, within_s, command),
-                    is_outdated=lambda: self._leader() not in (target, None),
-                )
-        if channel is None:
-            self._hint = None
-            return None
-        return self._outcome(reply, command)
+    def _release(self, size_bytes: int) -> None:
+        self.waiting -= 1
+        self.waiting_bytes -= size_bytes
+
+    def _look(self, now: float) -> float:
+        leader = self._leader()
+        earliest = math.inf
+        self._retired = [
+            (node, channel) for node, channel in self._retired if channel.is_waited_for
+        ]
+        for node, channel in [*self._channels.items(), *self._retired]:
+            is_outdated = leader not in (node, None)
+            earliest = min(earliest, channel.look(now, is_outdated=is_outdated))
+        return min(earliest, now + LOOK_S) if earliest < math.inf else math.inf
 
     @property
     def channels(self) -> int:
@@ -244,24 +332,36 @@ class Forwarder:
 
     async def ask_configuration(self, voter: NodeId) -> ConfigurationIs | None:
         """Who has a seat, as `voter` knows it; None if it does not answer in time."""
-        with self._clock.move_on_after(2 * DIAL_S):
-            channel = await self._channel(voter)
-            if channel is not None:
-                reply = await channel.call(AskConfiguration)
-                return reply if isinstance(reply, ConfigurationIs) else None
-        return None
+        done = trio.Event()
+        heard: list[ForwardMessage | None] = []
 
-    def _outcome(self, reply: ForwardMessage | None, command: Command) -> Result | None:
+        def answered(reply: ForwardMessage | None) -> None:
+            heard.append(reply)
+            done.set()
+
+        deadline = self._clock.now() + 2 * DIAL_S
+        with self._clock.move_on_at(deadline):
+            channel = await self._channel(voter)
+            if channel is None:
+                return None
+            call = _Call(answered, deadline, ends_with_leader=False)
+            channel.call(lambda number: encode(AskConfiguration(number)), call)
+            self._alarm.at(deadline)
+            await done.wait()
+        reply = heard[0] if heard else None
+        return reply if isinstance(reply, ConfigurationIs) else None
+
+    def _outcome(self, reply: ForwardMessage | None, command: Command) -> Told | None:
         if isinstance(reply, Committed) and answers(reply.result, command.operation):
             return reply.result
         if isinstance(reply, NotLeader):
             self._hint = NodeId(reply.leader) if reply.leader else None
             return None
         if isinstance(reply, Declined):
-            raise Refused(reply.reason, reply.message)
+            return Refused(reply.reason, reply.message)
         if is_read(command.operation):
             return None
-        raise OutcomeUnknown("the leader was lost before it answered; a retry will tell")
+        return OutcomeUnknown("the leader was lost before it answered; a retry will tell")
 
     def _target(self) -> NodeId | None:
         leader = self._leader() or self._hint
@@ -276,7 +376,8 @@ class Forwarder:
             if channel is not None and channel.is_open:
                 if not channel.is_silent:
                     return channel
-                await channel.retire()
+                channel.retire()
+                self._retired.append((target, channel))
             address = self._address_of(target)
             if address is None or self._nursery is None:
                 return None
@@ -299,7 +400,7 @@ class Forwarder:
         """False if the forwarder ended while the stream was dialled."""
         if self._nursery is None:
             return False
-        self._nursery.start_soon(channel.read)
+        self._nursery.start_soon(channel.run)
         return True
 
 
@@ -313,67 +414,108 @@ class ForwardServer:
         configuration: Configuration,
         leader: Callable[[], NodeId | None],
         submit: Submit,
+        begin: Callable[[Sequence[Change]], None],
     ) -> None:
-        """`submit` proposes here: see `Proposals.submit`."""
+        """`submit` answers reads, `begin` proposes changes: see `Voter`. What it settles them with
+        is a result or an error."""
         self._clock = clock
         self._configuration = configuration
         self._leader = leader
         self._submit = submit
+        self._begin = begin
 
     async def serve(self, connection: PeerConnection) -> None:
         """Answer one stream until it ends. Errors: RemoteError for what is no request."""
-        limit = trio.CapacityLimiter(SERVED_AT_ONCE_MAX)
+        replies = _Replies(connection, self._clock)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(replies.run)
             while data := await connection.receive():
-                message = decode_forward(data)
-                if isinstance(message, AskConfiguration):
-                    reply = ConfigurationIs(
-                        message.number, self._configuration, self._leader() or ""
-                    )
-                    await connection.send(encode(reply))
-                elif isinstance(message, Forward):
-                    _check(message)
-                    borrower = object()
-                    await limit.acquire_on_behalf_of(borrower)
-                    nursery.start_soon(self._answer, connection, message, limit, borrower)
-                else:
-                    raise RemoteError("forward", "a reply where a request was expected")
+                changes = []
+                for message in decode_forward(data):
+                    replies.expected += 1
+                    if isinstance(message, AskConfiguration):
+                        leader = self._leader() or ""
+                        replies.add(ConfigurationIs(message.number, self._configuration, leader))
+                    elif not isinstance(message, Forward):
+                        raise RemoteError("forward", "a reply where a request was expected")
+                    elif is_read(_checked(message).operation):
+                        nursery.start_soon(self._answer_read, replies, message)
+                    else:
+                        changes.append(self._change(replies, message))
+                if changes:
+                    self._begin(changes)
+                await replies.wait_for_room()
             nursery.cancel_scope.cancel()
 
-    async def _answer(
-        self,
-        connection: PeerConnection,
-        message: Forward,
-        limit: trio.CapacityLimiter,
-        borrower: object,
-    ) -> None:
+    def _change(self, replies: _Replies, message: Forward) -> Change:
+        def settle(_: Change, outcome: Outcome) -> None:
+            assert not callable(outcome), "what was forwarded is not forwarded again"
+            replies.add(self._reply(message.number, outcome))
+
+        return Change(message.command, self._deadline(message), settle)
+
+    def _deadline(self, message: Forward) -> float:
+        return self._clock.now() + min(max(message.within_s, 0.0), WITHIN_S_MAX)
+
+    async def _answer_read(self, replies: _Replies, message: Forward) -> None:
+        told: Told
         try:
-            reply = await self._reply_to(message)
-            with self._clock.move_on_after(UNREAD_S) as scope:
-                await connection.send(encode(reply))
-            if scope.cancelled_caught:
-                raise RemoteError("forward", "replies are not read")
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # the other side is told by its broken stream
-        finally:
-            limit.release_on_behalf_of(borrower)
+            told = await self._submit(message.command, deadline=self._deadline(message))
+        except (Refused, UsageError, OutcomeUnknown) as error:
+            told = error
+        replies.add(self._reply(message.number, told))
 
-    async def _reply_to(self, message: Forward) -> ForwardMessage:
-        deadline = self._clock.now() + min(max(message.within_s, 0.0), WITHIN_S_MAX)
-        try:
-            result = await self._submit(message.command, deadline=deadline)
-        except Refused as refused:
-            if refused.reason != "not-leader":
-                return Declined(message.number, refused.reason, str(refused))
-            return NotLeader(message.number, self._leader() or "")
-        except UsageError as error:
-            return Declined(message.number, "usage", str(error))
-        except OutcomeUnknown:
-            return Unknown(message.number)
-        return Committed(message.number, result)
+    def _reply(self, number: int, told: Told) -> ForwardMessage:
+        if isinstance(told, Refused):
+            if told.reason != "not-leader":
+                return Declined(number, told.reason, str(told))
+            return NotLeader(number, self._leader() or "")
+        if isinstance(told, UsageError):
+            return Declined(number, "usage", str(told))
+        if isinstance(told, Exception):
+            assert isinstance(told, OutcomeUnknown), told
+            return Unknown(number)
+        return Committed(number, told)
 
 
-def _check(message: Forward) -> None:
+class _Replies:
+    """What one stream is still to be answered."""
+
+    def __init__(self, connection: PeerConnection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._outbox: list[bytes] = []
+        self._filled = trio.Event()
+        self._sent = trio.Event()
+        self.expected = 0
+        """Requests that were taken, and whose replies have not left."""
+
+    def add(self, reply: ForwardMessage) -> None:
+        self._outbox.append(encode(reply))
+        self._filled.set()
+
+    async def wait_for_room(self) -> None:
+        while self.expected >= SERVED_AT_ONCE_MAX:
+            await self._sent.wait()
+
+    async def run(self) -> None:
+        """Send what is added, until cancelled. What is added in one turn of the loop leaves
+        together. Errors: RemoteError if the other side does not read, trio's if it is gone."""
+        while True:
+            await self._filled.wait()
+            self._filled = trio.Event()
+            outbox, self._outbox = self._outbox, []
+            for frame in frames_of(outbox):
+                with self._clock.move_on_after(UNREAD_S) as scope:
+                    await self._connection.send(frame)
+                if scope.cancelled_caught:
+                    raise RemoteError("forward", "replies are not read")
+            self.expected -= len(outbox)
+            self._sent.set()
+            self._sent = trio.Event()
+
+
+def _checked(message: Forward) -> Command:
     """Errors: RemoteError for what no forwarder of ours sends."""
     if not math.isfinite(message.within_s):
         raise RemoteError("forward", "a request without an end")
@@ -381,3 +523,8 @@ def _check(message: Forward) -> None:
         check_operation(message.command.operation)
     except UsageError as error:
         raise RemoteError("forward", str(error)) from error
+    return message.command
+
+
+def _never(_change: Change, _outcome: Outcome) -> None:
+    raise AssertionError("a change that is submitted has nobody else to tell")

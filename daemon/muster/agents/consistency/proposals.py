@@ -1,9 +1,17 @@
 """Client commands on their way into the log and back: batching, waiting, outcomes.
 
-All commands that arrive in one turn of the loop become one log entry (a `Batch`), named by this
-boot and a number. When the entry is applied here, the commands' waiters get their results. What
-is not known to be applied in time is `OutcomeUnknown`: it may still be. The library's callbacks
-are not used: they never fire for entries that were truncated or jumped by a snapshot (D29).
+Commands that arrive together become one log entry (a `Batch`), named by this voter and a number.
+When the entry is applied here, whoever waits for them is told the results. What is not known to be
+applied in time is `OutcomeUnknown`: it may still be. The library's callbacks are not used: they
+never fire for entries that were truncated or jumped by a snapshot (D29).
+
+A batch costs the same whether it holds one command or hundreds: frames to the followers, a sync on
+each disk, a turn of the engine. So commands that come while `IN_FLIGHT_MAX` batches have no outcome
+yet wait for the next one, unless they are many: under load the batches grow by themselves, and
+without it nothing waits.
+
+Nobody here is a task: a command is a `Change`, which is told its outcome by a call, and one alarm
+looks after all deadlines.
 
 A command counts against `WAITING_COMMANDS_MAX` and `WAITING_BYTES_MAX` from when it comes until its
 outcome is settled here, not until its client gives up: what was proposed stays in the log. While a
@@ -14,18 +22,20 @@ again after each time-out would fill its memory.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import trio
 
+from muster.alarm import Alarm
 from muster_protocol.consistency.commands import (
     BATCH_FORMAT,
-    Batch,
     Command,
     Result,
-    checked_size,
+    checked_command,
 )
 from muster_protocol.errors import OutcomeUnknown, Refused
 from muster_protocol.limits import BATCH_BYTES_MAX, WAITING_BYTES_MAX, WAITING_COMMANDS_MAX
@@ -36,14 +46,38 @@ if TYPE_CHECKING:
 
 BATCH_OVERHEAD_BYTES: Final = 128
 
+IN_FLIGHT_MAX: Final = 2
+"""One on its way while the next is made; see the module."""
 
-@dataclass(slots=True)
-class _Waiter:
+BATCH_COMMANDS_ENOUGH: Final = 128
+BATCH_BYTES_ENOUGH: Final = BATCH_BYTES_MAX // 2
+"""So many do not wait for others: what a batch costs is small for each of them."""
+
+Told = Result | Exception
+Resume = Callable[[], Awaitable[Result]]
+Outcome = Told | Resume
+"""What becomes of a change: its result, why there is none, or that somebody has to go on asking."""
+
+
+@dataclass(slots=True, eq=False)
+class Change:
+    """A command, and whom to tell what became of it.
+
+    `settle(change, outcome)` is called once and must not raise; `asked` is for whoever made it.
+    """
+
     command: Command
-    size_bytes: int
-    done: trio.Event = field(default_factory=trio.Event)
-    result: Result | None = None
-    refused: bool = False
+    deadline: float
+    settle: Callable[[Change, Outcome], None]
+    asked: Any = None
+    is_first: bool = True
+    """Nobody proposed it before."""
+
+    told: Callable[[Change, Told | None], None] | None = None
+    """Who waits for the present attempt; None once it was told, or gave up. Told None: nothing was
+    proposed, and another node may be asked."""
+
+    encoded: bytes = b""
 
 
 class Proposals:
@@ -55,11 +89,12 @@ class Proposals:
         self.origin = origin
         self._propose = propose
         self._number = 0
-        self._queue: collections.deque[_Waiter] = collections.deque()
-        self._proposed: dict[int, list[_Waiter]] = {}
-        self._waiting_commands = self._waiting_bytes = 0
+        self._queue: collections.deque[Change] = collections.deque()
+        self._proposed: dict[int, list[Change]] = {}
+        self._waiting_commands = self._waiting_bytes = self._queued_bytes = 0
         self._is_closed = False
         self._wake = trio.Event()
+        self._alarm = Alarm(clock, self._look)
         self.refused = self.unknown = self.committed = 0
 
     @property
@@ -72,104 +107,194 @@ class Proposals:
         """And their encoded size."""
         return self._waiting_bytes
 
-    async def submit(self, command: Command, *, deadline: float) -> Result:
-        """Commit a command and return its result.
+    def begin(self, change: Change, told: Callable[[Change, Told | None], None]) -> None:
+        """Take a command; `told(change, result)` is called later, once, if it is called at all. An
+        error as the result: Refused("not-leader"), nothing took effect; OutcomeUnknown.
 
-        Errors: Refused("overload", "not-leader"), nothing took effect; OutcomeUnknown; UsageError
-        for a command that no replica could decode. Cancellation: it may still take effect.
+        Errors: Refused("overload", "not-leader"), nothing took effect; UsageError for a command
+        that no replica could decode.
         """
         if self._is_closed:
             raise Refused("not-leader", "this voter has ended")
-        waiter = _Waiter(command, checked_size(command))
-        if not self._has_room(waiter):
+        change.command, change.encoded = checked_command(change.command)
+        size_bytes = len(change.encoded)
+        if not self._has_room(size_bytes):
             self.refused += 1
             raise Refused("overload", "too many requests are waiting for the disk or the quorum")
-        assert waiter.size_bytes <= BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES, "it was checked before"
-        self._queue.append(waiter)
+        assert size_bytes <= BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES, "it was checked before"
+        change.told = told
+        self._queue.append(change)
         self._waiting_commands += 1
-        self._waiting_bytes += waiter.size_bytes
+        self._waiting_bytes += size_bytes
+        self._queued_bytes += size_bytes
+        self._alarm.at(change.deadline)
+
+    def wake(self) -> None:
+        """Propose what has begun, when everything else that is ready in this turn has come."""
         self._wake.set()
-        with self._clock.move_on_at(deadline):
-            await waiter.done.wait()
-        if waiter.result is not None:
-            self.committed += 1
-            return waiter.result
-        if waiter.refused or self._withdraw(waiter):
-            self.refused += 1
-            raise Refused("not-leader", "this node does not lead")
-        self.unknown += 1
-        raise OutcomeUnknown("not known to be committed in time; a retry will tell")
+
+    async def submit(self, command: Command, *, deadline: float) -> Result:
+        """Commit a command and return its result.
+
+        Errors: as `begin`, and what it tells. Cancellation: it may still take effect.
+        """
+        done = trio.Event()
+        heard: list[Told] = []
+
+        def told(_: Change, outcome: Told | None) -> None:
+            assert outcome is not None
+            heard.append(outcome)
+            done.set()
+
+        change = Change(command, deadline, _never)
+        self.begin(change, told)
+        self._wake.set()
+        try:
+            with self._clock.move_on_at(deadline):
+                await done.wait()
+            if not heard:
+                self._give_up(change)
+        finally:
+            change.told = None
+        if isinstance(heard[0], Exception):
+            raise heard[0]
+        return heard[0]
 
     async def run(self) -> None:
-        """Turn what arrives into batches, one per turn of the loop, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            await self._clock.sleep(0)  # let everything that is ready in this turn arrive
-            while self._queue:
-                self._propose_batch()
+        """Turn what arrives into batches, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._alarm.run)
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                await self._clock.sleep(0)  # let everything that is ready in this turn arrive
+                self.propose()
 
-    def applied(self, batch: Batch, results: tuple[Result, ...]) -> bool:
+    def propose(self) -> None:
+        """Propose what waits, unless it is better to wait for the next outcome."""
+        while self._queue and (
+            len(self._proposed) < IN_FLIGHT_MAX
+            or len(self._queue) >= BATCH_COMMANDS_ENOUGH
+            or self._queued_bytes >= BATCH_BYTES_ENOUGH
+        ):
+            self._propose_batch()
+
+    def commands(self, origin: str, number: int) -> Sequence[Command] | None:
+        """The commands of a batch of ours that waits, as every replica decodes them."""
+        changes = self._proposed.get(number) if origin == self.origin else None
+        return None if changes is None else [change.command for change in changes]
+
+    def applied(self, origin: str, number: int, results: Sequence[Result]) -> bool:
         """A batch was applied here. True if anybody here waited for it."""
-        if batch.origin != self.origin:
+        if origin != self.origin:
             return False
-        waiters = self._proposed.pop(batch.number, None)
-        if waiters is None:
+        changes = self._proposed.pop(number, None)
+        if changes is None:
             return False
-        for waiter, result in zip(waiters, results, strict=True):
-            waiter.result = result
-            self._settle(waiter)
+        for change, result in zip(changes, results, strict=True):
+            self._waiting_bytes -= len(change.encoded)
+            told, change.told = change.told, None
+            if told is not None:
+                self.committed += 1
+                told(change, result)
+        self._waiting_commands -= len(changes)
+        if self._queue:
+            self._wake.set()
         return True
 
     def leadership_lost(self) -> None:
         """Who waits for a batch of ours need not wait any longer: its outcome is unknown, and a
         retry at the new leader is answered at once."""
-        for waiters in self._proposed.values():
-            for waiter in waiters:
-                self._settle(waiter)
-        self._proposed.clear()
+        proposed, self._proposed = self._proposed, {}
+        for changes in proposed.values():
+            for change in changes:
+                self._settle(change, self._unknown)
+        if self._queue:
+            self._wake.set()  # to be refused
 
     def close(self) -> None:
         """The voter has ended: nobody need wait any longer, and nothing more is proposed."""
         self._is_closed = True
         self.leadership_lost()
-        while self._queue:
-            self._refuse(self._queue.popleft())
+        queue, self._queue, self._queued_bytes = self._queue, collections.deque(), 0
+        for change in queue:
+            self._settle(change, self._not_leader)
 
     def _propose_batch(self) -> None:
-        waiters = [self._queue.popleft()]
-        size = BATCH_OVERHEAD_BYTES + waiters[0].size_bytes
-        while self._queue and size + self._queue[0].size_bytes <= BATCH_BYTES_MAX:
-            waiters.append(self._queue.popleft())
-            size += waiters[-1].size_bytes
+        changes = [self._queue.popleft()]
+        size = len(changes[0].encoded)
+        size_max = BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES
+        while self._queue and size + len(self._queue[0].encoded) <= size_max:
+            changes.append(self._queue.popleft())
+            size += len(changes[-1].encoded)
+        self._queued_bytes -= size
         self._number += 1
-        commands = tuple(waiter.command for waiter in waiters)
-        self._proposed[self._number] = waiters
-        data = encode(Batch(BATCH_FORMAT, self.origin, self._number, commands))
+        number = self._number
+        self._proposed[number] = changes
+        commands = [msgspec.Raw(change.encoded) for change in changes]
+        data = encode([BATCH_FORMAT, self.origin, number, commands])  # a `Batch`, to the byte
         if not self._propose(data):
-            for waiter in self._proposed.pop(self._number, []):
-                self._refuse(waiter)
+            for change in self._proposed.pop(number, []):
+                self._settle(change, self._not_leader)
 
-    def _has_room(self, waiter: _Waiter) -> bool:
+    def _has_room(self, size_bytes: int) -> bool:
         return (
             self._waiting_commands < WAITING_COMMANDS_MAX
-            and self._waiting_bytes + waiter.size_bytes <= WAITING_BYTES_MAX
+            and self._waiting_bytes + size_bytes <= WAITING_BYTES_MAX
         )
 
-    def _settle(self, waiter: _Waiter) -> None:
-        """Its outcome, or that there is none to wait for, is known."""
+    # --- without a result ---------------------------------------------------------------------
+
+    def _look(self, now: float) -> float:
+        """The alarm: who has waited too long is told so. The next deadline."""
+        earliest = math.inf
+        for changes in self._proposed.values():
+            for change in changes:
+                if change.told is None:
+                    continue
+                if change.deadline <= now:
+                    self._tell(change, self._unknown)  # what it takes is settled with its batch
+                else:
+                    earliest = min(earliest, change.deadline)
+        for change in self._queue:
+            earliest = min(earliest, change.deadline)
+        if earliest <= now:
+            queue, self._queue = self._queue, collections.deque()
+            for change in queue:
+                if change.deadline <= now:
+                    self._queued_bytes -= len(change.encoded)
+                    self._settle(change, self._not_leader)
+                else:
+                    self._queue.append(change)
+            return now
+        return earliest
+
+    def _give_up(self, change: Change) -> None:
+        if change in self._queue:
+            self._queue.remove(change)
+            self._queued_bytes -= len(change.encoded)
+            self._settle(change, self._not_leader)
+        else:
+            self._tell(change, self._unknown)
+
+    def _settle(self, change: Change, error: Callable[[], Exception]) -> None:
         self._waiting_commands -= 1
-        self._waiting_bytes -= waiter.size_bytes
-        waiter.done.set()
+        self._waiting_bytes -= len(change.encoded)
+        self._tell(change, error)
 
-    def _refuse(self, waiter: _Waiter) -> None:
-        waiter.refused = True
-        self._settle(waiter)
+    def _tell(self, change: Change, error: Callable[[], Exception]) -> None:
+        told, change.told = change.told, None
+        if told is not None:
+            told(change, error())
 
-    def _withdraw(self, waiter: _Waiter) -> bool:
-        """True if it had not been proposed yet."""
-        if waiter in self._queue:
-            self._queue.remove(waiter)
-            self._settle(waiter)
-            return True
-        return False
+    def _not_leader(self) -> Exception:
+        self.refused += 1
+        return Refused("not-leader", "this node does not lead")
+
+    def _unknown(self) -> Exception:
+        self.unknown += 1
+        return OutcomeUnknown("not known to be committed in time; a retry will tell")
+
+
+def _never(_change: Change, _outcome: Outcome) -> None:
+    raise AssertionError("a change that is submitted has nobody else to tell")

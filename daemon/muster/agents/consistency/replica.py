@@ -7,14 +7,14 @@ counted and told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from muster_protocol.consistency.commands import (
-    Batch,
     Command,
     Operation,
     Rejected,
     Result,
+    batch_name,
     decode_batch,
 )
 from muster_protocol.consistency.registry import Captured, Registry
@@ -31,13 +31,17 @@ class Replica:
         *,
         registry: Registry,
         applied_index: int,
-        on_applied: Callable[[Batch, tuple[Result, ...], int], None],
+        known: Callable[[str, int], Sequence[Command] | None],
+        on_applied: Callable[[str, int, Sequence[Result], int], None],
         notify: Callable[[Notify], None],
     ) -> None:
-        """`on_applied(batch, results, index)` is told of each batch. It must not raise."""
+        """`known(origin, number)`: the commands of a batch that was made here, as decoding gives
+        them. `on_applied(origin, number, results, index)` is told of each batch. Neither may
+        raise."""
         self.registry = registry
         self.applied_index = applied_index
         self.skipped = 0
+        self._known = known
         self._on_applied = on_applied
         self._notify = notify
 
@@ -45,12 +49,14 @@ class Replica:
         """The next committed batch, at log index `index`."""
         self.applied_index = index
         try:
-            batch = decode_batch(data)
+            origin, number = batch_name(data)
+            commands = self._known(origin, number) or decode_batch(data).commands
         except RemoteError as error:
             self.skipped += 1
             self._tell(index, str(error))
             return
-        self._on_applied(batch, tuple(self._apply_one(c, index) for c in batch.commands), index)
+        results = [self._apply_one(command, index) for command in commands]
+        self._on_applied(origin, number, results, index)
 
     def _apply_one(self, command: Command, index: int) -> Result:
         try:

@@ -6,15 +6,15 @@ the other voters, the fetching and taking of snapshots. The decisions are the co
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from muster.agents.consistency.compaction import SNAPSHOTS, Compaction, Replicated
 from muster.agents.consistency.links import VoterLinks
-from muster.agents.consistency.proposals import Proposals
+from muster.agents.consistency.proposals import Change, Proposals, Told
 from muster.agents.consistency.raft.birth import taped_core
 from muster.agents.consistency.raft.core import Propose
 from muster.agents.consistency.reads import Reads
@@ -23,7 +23,7 @@ from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapsho
 from muster.driver import Driver
 from muster.storage.journal import Journal, open_journal
 from muster.storage.snapshots import SnapshotStore
-from muster_protocol.consistency.commands import Batch, Command, Operation, Result, is_read
+from muster_protocol.consistency.commands import Command, Operation, Result, is_read
 from muster_protocol.consistency.divergence import EVERY, Divergence
 from muster_protocol.consistency.registry import Registry
 from muster_protocol.effects import Effect, Notify
@@ -33,6 +33,7 @@ from muster_protocol.errors import (
     RemoteError,
     SafetyViolation,
     StorageCorrupt,
+    UsageError,
     first_of,
 )
 from muster_protocol.limits import LOG_ENTRIES_MAX
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
     from muster.net.peers import PeerConnection, PeerStreams
     from muster.storage.superblock import Superblock
     from muster.world import World
+
+
+NO_ROOM: Final = "the log has no room: no snapshot could be written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ class Voter:
         self.replica = Replica(
             registry=registry,
             applied_index=applied_index,
+            known=lambda origin, number: self.proposals.commands(origin, number),
             on_applied=self._on_applied,
             notify=around.notify,
         )
@@ -231,8 +236,25 @@ class Voter:
         if is_read(command.operation):
             return await self._read(command.operation, deadline=deadline)
         if len(self.journal) >= LOG_ENTRIES_MAX:
-            raise Refused("overload", "the log has no room: no snapshot could be written")
+            raise Refused("overload", NO_ROOM)
         return await self.proposals.submit(command, deadline=deadline)
+
+    def begin(self, changes: Sequence[Change], told: Callable[[Change, Told | None], None]) -> None:
+        """`submit` for changes that came together, without a wait: `told(change, outcome)` once for
+        each. Errors of `submit` are outcomes."""
+        full = len(self.journal) >= LOG_ENTRIES_MAX
+        for change in changes:
+            try:
+                if full:
+                    raise Refused("overload", NO_ROOM)
+                self.proposals.begin(change, told)
+            except (Refused, UsageError) as error:
+                told(change, error)
+        try:
+            self.proposals.propose()
+        except Exception:
+            if not self._driver.is_closed:
+                raise  # else the driver ends this voter with it, and all that wait are told
 
     async def _read(self, operation: Operation, *, deadline: float) -> Result:
         index = await self.reads.confirm(deadline=deadline)
@@ -328,8 +350,8 @@ class Voter:
             return False
         return self._driver.complete(Propose(data)) and self._refused is None
 
-    def _on_applied(self, batch: Batch, results: tuple[Result, ...], index: int) -> None:
-        if self.proposals.applied(batch, results):
+    def _on_applied(self, origin: str, number: int, results: Sequence[Result], index: int) -> None:
+        if self.proposals.applied(origin, number, results):
             self._around.trace.claim(Claim(ClaimKind.REPLY, self.core.term, index))
         if index % EVERY == 0:
             self._tell_state(index)

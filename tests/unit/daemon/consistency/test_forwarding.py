@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,11 +17,13 @@ from muster.agents.consistency.forwarding import (
     Forwarder,
     ForwardServer,
     Submit,
+    _Call,
     _Channel,
 )
+from muster.agents.consistency.proposals import Change, Told
 from muster.clock import TrioClock
 from muster.net.frames import FrameStream
-from muster_protocol.consistency.commands import Command, Done, NotFound, Put, Result
+from muster_protocol.consistency.commands import Command, Done, Get, NotFound, Put, Result
 from muster_protocol.consistency.forward import (
     AskConfiguration,
     Committed,
@@ -31,6 +33,8 @@ from muster_protocol.consistency.forward import (
     NotLeader,
     Unknown,
     decode_forward,
+    encode_forward,
+    frames_of,
 )
 from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError, UsageError
 from muster_protocol.types import Address, NodeId
@@ -60,16 +64,29 @@ COMMAND = Command("a" * 32, 1, 0, 0.0, Put("k", b"v"))
 RESULT = NotFound(7)
 
 
-async def commits(command: Command, *, deadline: float) -> Result:
-    await trio.sleep(0.1)
-    return RESULT
+async def never_asked(command: Command, *, deadline: float) -> Result:
+    raise AssertionError("reads are submitted, and there are none")
 
 
-async def serve(connection: Requests, submit: Submit = commits) -> None:
+async def serve(connection: Requests, outcome: Told = RESULT, submit: Submit = never_asked) -> None:
+    """`outcome` is what becomes of every change."""
+
+    def begin(changes: Sequence[Change]) -> None:
+        for change in changes:
+            change.settle(change, outcome)
+
     server = ForwardServer(
-        clock=TrioClock(), configuration=Configuration(()), leader=lambda: None, submit=submit
+        clock=TrioClock(),
+        configuration=Configuration(()),
+        leader=lambda: None,
+        submit=submit,
+        begin=begin,
     )
     await server.serve(connection)  # type: ignore[arg-type]  # as much of one as is used
+
+
+def heard(sent: Sequence[bytes]) -> list[ForwardMessage]:
+    return [message for frame in sent for message in decode_forward(frame)]
 
 
 @pytest.mark.parametrize("within_s", [math.nan, math.inf])
@@ -85,7 +102,29 @@ async def test_requests_of_one_number_are_each_answered(autojump_clock: object) 
     connection = Requests(request, request)
     with trio.move_on_after(10):
         await serve(connection)
-    assert [decode_forward(reply) for reply in connection.sent] == [Committed(1, RESULT)] * 2
+    assert heard(connection.sent) == [Committed(1, RESULT)] * 2
+
+
+async def test_what_came_in_one_frame_is_answered_in_one(autojump_clock: object) -> None:
+    requests = [encode_forward(number, 1.0, encode(COMMAND)) for number in range(1, 6)]
+    (frame,) = frames_of(requests)
+    connection = Requests(frame)
+    with trio.move_on_after(10):
+        await serve(connection)
+    (reply,) = connection.sent
+    assert decode_forward(reply) == tuple(Committed(number, RESULT) for number in range(1, 6))
+
+
+async def test_reads_are_answered_beside_changes(autojump_clock: object) -> None:
+    async def reads(command: Command, *, deadline: float) -> Result:
+        await trio.sleep(0.1)
+        return Done(8)
+
+    read = Command("a" * 32, 0, 0, 0.0, Get("k"))
+    connection = Requests(encode(Forward(1, 1.0, read)), encode(Forward(2, 1.0, COMMAND)))
+    with trio.move_on_after(10):
+        await serve(connection, submit=reads)
+    assert heard(connection.sent) == [Committed(2, RESULT), Committed(1, Done(8))]
 
 
 @pytest.mark.parametrize(
@@ -101,13 +140,10 @@ async def test_requests_of_one_number_are_each_answered(autojump_clock: object) 
 async def test_why_a_request_failed_is_answered(
     autojump_clock: object, error: Exception, reply: ForwardMessage
 ) -> None:
-    async def fails(command: Command, *, deadline: float) -> Result:
-        raise error
-
     connection = Requests(encode(Forward(1, 1.0, COMMAND)))
     with trio.move_on_after(10):
-        await serve(connection, fails)
-    assert [decode_forward(sent) for sent in connection.sent] == [reply]
+        await serve(connection, error)
+    assert heard(connection.sent) == [reply]
 
 
 async def test_who_does_not_read_its_replies_is_served_no_more(autojump_clock: object) -> None:
@@ -168,27 +204,33 @@ class StuckConnection:
         await self.stream.aclose()
 
 
-async def test_a_channel_with_half_a_frame_sent_is_not_used_again(autojump_clock: object) -> None:
+async def test_a_channel_whose_frames_are_not_read_ends_and_tells_all(
+    autojump_clock: object,
+) -> None:
     connection = StuckConnection()
     channel = _Channel(connection, TrioClock())  # type: ignore[arg-type]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(channel.read)
-        with trio.move_on_after(0.1):
-            await channel.call(AskConfiguration)
-        connection.stream.is_stuck = False
-        assert not channel.is_open
-        nursery.cancel_scope.cancel()
+    told: list[ForwardMessage | None] = []
+    ask = _Call(told.append, math.inf, ends_with_leader=False)
+    channel.call(lambda number: encode(AskConfiguration(number)), ask)
+    started = trio.current_time()
+    await channel.run()
+    assert (channel.is_open, told) == (False, [None])
+    assert trio.current_time() == started + SILENCE_S
 
 
-async def test_who_only_waited_to_send_leaves_the_channel_as_it_is(autojump_clock: object) -> None:
+async def test_who_gives_up_leaves_the_channel_as_it_is(autojump_clock: object) -> None:
     connection = StuckConnection()
     channel = _Channel(connection, TrioClock())  # type: ignore[arg-type]
+    told: list[ForwardMessage | None] = []
+    now = trio.current_time()
+    for deadline in (now + 0.1, math.inf):
+        ask = _Call(told.append, deadline, ends_with_leader=False)
+        channel.call(lambda number: encode(AskConfiguration(number)), ask)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(channel.read)
-        nursery.start_soon(channel.call, AskConfiguration)  # it is sending
-        await trio.sleep(0.1)
-        with trio.move_on_after(0.1):
-            await channel.call(AskConfiguration)
+        nursery.start_soon(channel.run)
+        await trio.sleep(0.2)
+        assert channel.look(trio.current_time(), is_outdated=False) == math.inf
+        assert told == [None]
         assert channel.is_open
         nursery.cancel_scope.cancel()
 
@@ -209,8 +251,9 @@ class Line:
 
     async def send(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
-        self.asked.append(decode_forward(data))
-        self._send.send_nowait(encode(self._make_reply(self.asked[-1].number)))
+        for message in decode_forward(data):
+            self.asked.append(message)
+            self._send.send_nowait(encode(self._make_reply(message.number)))
 
     async def receive(self) -> bytes:
         return await self._receive.receive()
@@ -321,7 +364,7 @@ class Silent(Line):
 
     async def send(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
-        self.asked.append(decode_forward(data))
+        self.asked += decode_forward(data)
 
 
 async def test_too_many_requests_that_wait_for_the_leader_are_refused(
@@ -342,3 +385,45 @@ async def test_too_many_requests_that_wait_for_the_leader_are_refused(
             await forwarder.submit(COMMAND, deadline=deadline)
         await trio.sleep(1.0)
         assert (forwarder.waiting, forwarder.waiting_bytes) == (0, 0)
+
+
+async def test_changes_of_one_turn_leave_in_one_frame_and_each_is_told(
+    autojump_clock: object,
+) -> None:
+    line = Line(lambda number: Committed(number, RESULT))
+    sent = 0
+
+    async def send(data: bytes) -> None:
+        nonlocal sent
+        sent += 1
+        await Line.send(line, data)
+
+    line.send = send  # type: ignore[method-assign]
+    told: list[Told | None] = []
+
+    def settle(change: Change, outcome: object) -> None:
+        raise AssertionError("the attempt is told first")
+
+    async with forwarding_over(line) as forwarder:
+        deadline = trio.current_time() + 5.0
+        changes = [Change(COMMAND, deadline, settle) for _ in range(3)]
+        too_early = forwarder.begin(changes, lambda change, outcome: told.append(outcome))
+        assert too_early == changes  # there is no stream yet
+        assert await forwarder.submit(COMMAND, deadline=deadline) == RESULT
+        assert not forwarder.begin(changes, lambda change, outcome: told.append(outcome))
+        await trio.sleep(0.1)
+        assert (told, sent) == ([RESULT] * 3, 2)
+        assert (forwarder.waiting, forwarder.waiting_bytes) == (0, 0)
+
+
+async def test_changes_that_wait_when_the_forwarder_ends_are_told(autojump_clock: object) -> None:
+    told: list[Told | None] = []
+    change = Change(COMMAND, trio.current_time() + 5.0, lambda change, outcome: None)
+    line = Line(lambda number: Committed(number, RESULT))
+    async with forwarding_over(line) as forwarder:
+        assert await forwarder.submit(COMMAND, deadline=trio.current_time() + 5.0) == RESULT
+        line._make_reply = lambda number: Committed(10_000 + number, RESULT)  # to nobody
+        assert not forwarder.begin([change], lambda change, outcome: told.append(outcome))
+        await trio.sleep(0.1)
+    (outcome,) = told
+    assert isinstance(outcome, OutcomeUnknown)

@@ -17,11 +17,12 @@ from muster_protocol.consistency.commands import (
     Put,
     Rejected,
     Result,
-    checked_size,
+    checked_command,
     is_read,
 )
 from muster_protocol.consistency.registry import ENTRY_BYTES, SESSIONS_MAX, Registry
 from muster_protocol.errors import UsageError
+from muster_protocol.wire.codec import encode
 
 
 class Client:
@@ -223,9 +224,10 @@ def test_equal_histories_give_equal_digests() -> None:
 
 def test_a_command_that_no_replica_could_decode_is_not_proposed() -> None:
     """Skipped by all, it would take along the commands that share its log entry."""
-    assert checked_size(Command("0" * 32, 1, 0, 1.0, Put("a", b"1"))) > 0
+    command = Command("0" * 32, 1, 0, 1.0, Put("a", b"1"))
+    assert checked_command(command) == (command, encode(command))
     with pytest.raises(UsageError, match="does not hold"):
-        checked_size(Command("not hexadecimal", 1, 0, 1.0, Put("a", b"1")))
+        checked_command(Command("not hexadecimal", 1, 0, 1.0, Put("a", b"1")))
 
 
 def test_a_full_store_takes_nothing_that_makes_it_larger_and_all_that_does_not() -> None:
