@@ -55,7 +55,7 @@ def load_or_create(
         return identity, (Notify("identity.created", fields={"node": identity.node}),)
     path = files.describe(IDENTITY_NAME)
     try:
-        identity = _DECODER.decode(scan_records(data, path=path, is_newest=False).records[0][1])
+        identity = _DECODER.decode(scan_records(data, path=path)[0][1])
     except (RemoteError, IndexError) as error:
         raise StorageCorrupt(f"{path}: not an identity") from error
     if identity.machine == machine:

@@ -58,7 +58,7 @@ DEVIATIONS: Final[Mapping[int, Deviation]] = {
     ),
     8: Deviation(
         "no checksums",
-        "CRC-32 of header and payload; torn tail told from damage (`storage/records`)",
+        "CRC-32 of header and payload; a torn write told from damage (`storage/segments`)",
     ),
     9: Deviation(
         "journal cleared when dump and head differ",

@@ -15,29 +15,38 @@ from deviations.table import deviation
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
 from muster.storage.files import DiskFiles
 from muster.storage.journal import Journal, create_journal, open_journal, segment_name
-from muster.storage.superblock import Superblock
+from muster.storage.segments import MARK_BYTES
+from muster.storage.superblock import SUPERBLOCK_FORMAT, Superblock
 from muster_protocol.errors import StorageCorrupt
 from muster_protocol.raftguard.events import Role
 from muster_protocol.wire.raft import Configuration, Voter
 
 Stock = Callable[..., StockCluster]
 ME = "a" * 32
-BLOCK = Superblock(1, ME, "b" * 32, "c" * 16)
+BLOCK = Superblock(SUPERBLOCK_FORMAT, ME, "b" * 32, "c" * 16, b"k" * 16)
 
 
-def a_journal(directory: Path) -> Path:
-    """A journal of ours with one command and a vote, all of it durable. Returns its file."""
+def a_journal(directory: Path, *, is_closed: bool = True) -> Path:
+    """A journal of ours with one command and a vote, all of it durable, and what is written when
+    nothing comes behind it for a second. Returns its file."""
     files = DiskFiles(directory)
     journal = create_journal(files, BLOCK, Configuration((Voter(ME, "c" * 16),)), FIRST_ENTRY)
+    commit(journal)
     journal.add(b"\0pay 100 to A", 2, 7)
     journal.setCurrentTerm(7, ME)
+    commit(journal)
+    if is_closed and (mark := journal.begin_mark()) is not None:
+        mark()
+    journal.close()
+    files.close()
+    return directory / segment_name(1)
+
+
+def commit(journal: Journal) -> None:
     work = journal.begin_commit()
     assert work is not None
     work()
     journal.end_commit()
-    journal.close()
-    files.close()
-    return directory / segment_name(1)
 
 
 def reopened(directory: Path) -> Journal:
@@ -125,7 +134,7 @@ def test_d07_a_vote_that_cannot_be_read_is_forgotten(stock: Stock, tmp_path: Pat
         reopened(emptied.parent)
     flipped = a_journal(tmp_path / "flipped")
     data = bytearray(flipped.read_bytes())
-    data[-8] ^= 1
+    data[-8 - MARK_BYTES] ^= 1
     flipped.write_bytes(data)
     with pytest.raises(StorageCorrupt, match=flipped.name):
         reopened(flipped.parent)
@@ -185,7 +194,7 @@ def test_d08_a_torn_tail_is_told_from_damage(stock: Stock, tmp_path: Path) -> No
     assert len(again.errors) > 50
     assert not new.is_acknowledged
 
-    torn = a_journal(tmp_path / "torn")
+    torn = a_journal(tmp_path / "torn", is_closed=False)
     torn.write_bytes(torn.read_bytes()[:-5])
     journal = reopened(torn.parent)
     assert journal.entry_at(2).command == b"\0pay 100 to A"

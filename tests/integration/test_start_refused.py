@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from muster.cli.local_cluster import LocalCluster, LocalNode, ask, wait_for
+from muster.storage.records import record_opening
+from muster.storage.segments import MARK, MARK_BYTES
 from muster_protocol.session.methods import KvGetParams, KvPutParams
 
 pytestmark = pytest.mark.integration
@@ -31,6 +33,10 @@ def refusal(node: LocalNode, *options: str) -> tuple[int, str]:
 
 def journal_of(node: LocalNode) -> Path:
     return node.directory / "state" / "journal-00000001.seg"
+
+
+def ends_in_a_mark(journal: Path) -> bool:
+    return journal.read_bytes()[-MARK_BYTES:].startswith(record_opening(MARK))
 
 
 def test_a_port_in_use(cluster: LocalCluster) -> None:
@@ -91,14 +97,16 @@ def test_a_torn_journal_tail_is_cut_and_logged(cluster: LocalCluster) -> None:
 def test_a_complete_record_that_is_wrong_refuses_to_start(
     cluster: LocalCluster, where: str
 ) -> None:
-    """The last one included: it was acknowledged."""
+    """The last one included, when the mark behind it is there: it was acknowledged."""
     node = cluster.nodes[0]
     with node.client() as client:
         for number in range(5):
             client.call("kv.put", KvPutParams(key=f"k{number}", value=b"v" * 100))
+    wait_for(lambda: ends_in_a_mark(journal_of(node)), 10.0, "the last batch is not closed")
     node.kill()
     data = bytearray(journal_of(node).read_bytes())
-    position = {"first": 20, "middle": len(data) // 2, "last": len(data) - 3}[where]
+    last = len(data) - MARK_BYTES - 3
+    position = {"first": 20, "middle": len(data) // 2, "last": last}[where]
     data[position] ^= 1
     journal_of(node).write_bytes(data)
     code, said = refusal(node)

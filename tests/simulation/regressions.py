@@ -40,7 +40,7 @@ REGRESSIONS = (
         tier="raft",
         seed=3,
         why="a record whose end was never written, zeros from within a sector on, was refused",
-        scene="unit/daemon/storage/test_records.py::test_a_record_whose_rest_is_zeros_is_a_torn_tail",
+        scene="unit/daemon/storage/test_segments.py::test_a_file_that_ends_early_loses_its_last_batch_at_most",
     ),
     Regression(
         tier="raft",

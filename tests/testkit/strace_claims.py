@@ -25,7 +25,7 @@ from muster.storage.journal import (
     RESET,
     TRUNCATE,
 )
-from muster.storage.records import scan_records
+from muster.storage.records import sound_records
 
 STRACE = (
     "strace", "-D", "-f", "-y", "-xx", "-s", "4000000", "-e", "trace=write,fdatasync,fsync", "-o",
@@ -113,7 +113,7 @@ class Checker:
             return
         self.report.syncs += 1
         part = bytes(self._written[path][start:size])
-        for kind, payload in scan_records(part, path=path, is_newest=True).records:
+        for kind, payload in sound_records(part)[0]:
             self._durable.take(kind, payload)
         self._taken[path] = size
 

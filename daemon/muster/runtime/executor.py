@@ -167,10 +167,10 @@ class RecordFiles:
         if data is None:
             return None
         path = self._files.describe(file_name)
-        scan = scan_records(data, path=path, is_newest=False)
-        if len(scan.records) != 1 or scan.records[0][0] != _RECORD_KIND or scan.torn_bytes:
+        records = scan_records(data, path=path)
+        if len(records) != 1 or records[0][0] != _RECORD_KIND:
             raise StorageCorrupt(f"{path}: expected exactly one record")
-        return scan.records[0][1]
+        return records[0][1]
 
 
 def _file_name(agent: str, record: str) -> str:

@@ -3,7 +3,8 @@
 The model is the strictest that POSIX allows. A file's bytes are durable after its `sync`, a name
 (created, renamed, removed) after `sync_directory`; `power_off` forgets the rest. With `tear`, it
 forgets only part of it, as real disks do: some of the last names are kept, the unsynced end of a
-file is cut anywhere, and the rest of its last sector may be zero.
+file is cut anywhere, and the rest of its last sector may be zero; or its pages reached the disk in
+any order, and those that did not are holes: zeros, or whatever stood there.
 
 A failed sync is worse than none (fsyncgate): the kernel marks the pages clean, a later sync
 succeeds, and the bytes are gone. So here the bytes that a failed sync was to save are zero after
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -29,10 +30,16 @@ from muster.storage.files import AppendFile
 from muster_protocol.errors import StorageError
 
 if TYPE_CHECKING:
+    import random
+
     from muster_protocol.types import Rng
 
 SECTOR_BYTES: Final = 512
 """What a disk writes whole or not at all."""
+
+PAGE_BYTES: Final = (64, SECTOR_BYTES, 4096)
+"""What of an unsynced write is there as a whole or not. A sector and a page of the kernel; and less
+than any disk's, so that small batches have holes too."""
 
 CAPACITY_BYTES: Final = 1024 * 1024 * 1024
 
@@ -61,9 +68,14 @@ class _File:
         self.durable_bytes = size
         self.lost = [(start, min(end, size)) for start, end in self.lost if start < size]
 
-    def lose(self, kept_bytes: int, *, zero_sector: bool) -> None:
-        """A power failure that leaves `kept_bytes`, and maybe a zeroed rest of the last sector."""
+    def lose(
+        self, kept_bytes: int, *, zero_sector: bool, holes: Mapping[int, bytes] | None = None
+    ) -> None:
+        """A power failure that leaves `kept_bytes`, but for the holes, and maybe a zeroed rest of
+        the last sector."""
         end = len(self.data)
+        for start, content in (holes or {}).items():
+            self.data[start : start + len(content)] = content
         for start, stop in self.lost:
             self.data[start:stop] = bytes(stop - start)
         del self.data[kept_bytes:]
@@ -77,7 +89,9 @@ class _File:
 class SimDisk:
     """What outlives a process: one node's directory."""
 
-    def __init__(self, rng: Rng, *, path: str = "/sim", capacity_bytes: int = CAPACITY_BYTES):
+    def __init__(
+        self, rng: random.Random, *, path: str = "/sim", capacity_bytes: int = CAPACITY_BYTES
+    ):
         self.path = path
         self.capacity_bytes = capacity_bytes
         """May be changed at any time; less than is used means that the disk is full."""
@@ -142,13 +156,34 @@ class SimDisk:
             if any(file is other for other in seen):
                 continue
             seen.append(file)
-            unsynced = len(file.data) - file.durable_bytes
-            kept = self._rng.randrange(unsynced + 1) if tear and unsynced else 0
-            file.lose(
-                file.durable_bytes + kept,
-                zero_sector=tear and bool(unsynced) and self._rng.random() < 0.5,
-            )
+            self._lose(file, tear=tear and file.durable_bytes < len(file.data))
         self.sync_names()
+
+    def _lose(self, file: _File, *, tear: bool) -> None:
+        if not tear:
+            file.lose(file.durable_bytes, zero_sector=False)
+        elif self._rng.random() < 0.5:
+            kept = self._rng.randrange(file.durable_bytes, len(file.data) + 1)
+            file.lose(kept, zero_sector=self._rng.random() < 0.5)
+        else:
+            page_bytes = self._rng.choice(PAGE_BYTES)
+            first, end = file.durable_bytes // page_bytes, -(-len(file.data) // page_bytes)
+            kept = min(self._rng.randint(first + 1, end) * page_bytes, len(file.data))
+            holes = self._holes(file, page_bytes, kept)
+            file.lose(kept, zero_sector=False, holes=holes)
+
+    def _holes(self, file: _File, page_bytes: int, kept: int) -> dict[int, bytes]:
+        """Any of the pages up to `kept`, and what is there in place of what was written. In the
+        page in which the synced part ends that is what was there before: nothing."""
+        holes = {}
+        lost = self._rng.choice((0.1, 0.5, 0.9))
+        for page in range(file.durable_bytes // page_bytes * page_bytes, kept, page_bytes):
+            if self._rng.random() < lost:
+                start = max(page, file.durable_bytes)
+                length = min(page + page_bytes, kept) - start
+                is_garbage = page >= file.durable_bytes and self._rng.random() < 0.5
+                holes[start] = self._rng.randbytes(length) if is_garbage else bytes(length)
+        return holes
 
     def power_off_in(self, operations: int | None) -> None:
         """The power fails, maybe with torn writes, when so many operations more were done: the next
@@ -164,20 +199,23 @@ class SimDisk:
         self.files[name].data[bit // 8] ^= 1 << (bit % 8)
 
     def rot(
-        self, rng: Rng, *, of: Callable[[str], bool] = lambda _: True
+        self, rng: Rng, *, within: Callable[[str, bytes], int] = lambda _, data: len(data)
     ) -> tuple[str, int] | None:
-        """Flip one bit in a sector of what is durable in files of these names, all sectors alike
-        likely. Returns the file and the bit; None on a disk that holds nothing of the kind."""
+        """Flip one bit in a sector of what is durable in the files, all sectors alike likely.
+        `within(name, data)` says how much of a file, from its beginning, may be hit. Returns the
+        file and the bit; None on a disk that holds nothing of the kind."""
+        ends = {
+            name: within(name, bytes(file.data[: file.durable_bytes]))
+            for name, file in sorted(self._durable.items())
+        }
         sectors = [
-            (name, start)
-            for name in sorted(filter(of, self._durable))
-            for start in range(0, self._durable[name].durable_bytes, SECTOR_BYTES)
+            (name, start) for name, end in ends.items() for start in range(0, end, SECTOR_BYTES)
         ]
         if not sectors:
             return None
         name, start = sectors[rng.randrange(len(sectors))]
         file = self._durable[name]
-        bit = start * 8 + rng.randrange(8 * min(SECTOR_BYTES, file.durable_bytes - start))
+        bit = start * 8 + rng.randrange(8 * min(SECTOR_BYTES, ends[name] - start))
         file.data[bit // 8] ^= 1 << (bit % 8)
         return name, bit
 

@@ -45,8 +45,10 @@ from muster.sim.faults import (
 )
 from muster.sim.network import Link
 from muster.sim.overlap import Overlapping
-from muster.storage.journal import is_segment
+from muster.storage.journal import is_segment, sequence_of
+from muster.storage.segments import last_mark
 from muster.storage.snapshots import is_snapshot
+from muster.storage.superblock import read_superblock
 from muster_protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -381,10 +383,9 @@ class Injector:
             return _missed
         await self._cluster.crash(sim)
         disk = sim.host.disk
-        # An older snapshot is about to be removed, and read by nobody.
-        newest = max(filter(is_snapshot, disk.files), default="")
-        hit = disk.rot(self._rng, of=lambda name: is_segment(name) or name == newest)
-        assert hit is not None, "a voter has a journal"
+        hit = disk.rot(self._rng, within=functools.partial(_evident_bytes, sim))
+        if hit is None:
+            return _missed
         name, bit = hit
         try:
             await self._start_rotten(sim, f"bit {bit} of {name}")
@@ -415,6 +416,21 @@ class Injector:
     async def _step_clock(self, fault: StepClock, sim: SimNode) -> Undo:
         sim.host.clock.step_wall(fault.by_s)
         return _nothing
+
+
+def _evident_bytes(sim: SimNode, name: str, data: bytes) -> int:
+    """How much of a file cannot be taken for torn: of the newest segment, what stands before its
+    last mark. An older snapshot is about to be removed, and read by nobody."""
+    files = sim.host.disk.files
+    if is_snapshot(name):
+        return len(data) if name == max(filter(is_snapshot, files)) else 0
+    if not is_segment(name):
+        return 0
+    if name != max(filter(is_segment, files)):
+        return len(data)
+    block = read_superblock(sim.host.disk.mount())
+    assert block is not None, "a voter has a superblock"
+    return max(0, last_mark(data, key=block.mark_key, sequence=sequence_of(name)))
 
 
 def _ignore(value: Any) -> None:

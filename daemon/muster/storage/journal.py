@@ -7,11 +7,16 @@ list of segments `journal-00000001.seg`, ... of records; nothing is ever changed
 * `HEADER` opens each segment: node, cluster, generation, term, vote and the electorate.
 * `ENTRY`, `TRUNCATE` (all from an index on is void), `META` (term and vote).
 * `RESET`: the log now starts with these two entries, those of an installed snapshot.
+* `MARK` opens a batch, and says that all before it was synced (`segments`).
 
 **Group commit.** Changes are applied in memory at once and encoded into a buffer. `commit` writes
 and syncs the buffer off the loop; what came meanwhile goes with the next one. Every record has a
 number (LSN); the durable marks move when a sync has ended. A failed sync is final: the page cache
 cannot be trusted afterwards, so the journal refuses everything from then on.
+
+**Recovery** reads all of it, and only then changes anything: what a crash tore off the newest
+segment is cut, by writing that segment anew (see `_write_again`). A crash in the midst of that
+leaves the old segment or the new one.
 
 **The commit index is not stored** (D11): after a restart it is that of the snapshot, and the
 leader's first append tells the rest.
@@ -22,6 +27,7 @@ the engine's own compaction is never used (D9, D10, D12).
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +36,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from muster.storage.files import AppendFile, Files, write_atomically
-from muster.storage.records import encode_record, scan_records
+from muster.storage.records import encode_record, record_at, sound_records
+from muster.storage.segments import (
+    MARK,
+    SegmentRead,
+    mark_record,
+    may_hold_mark,
+    read_segment,
+)
 from muster.storage.superblock import Superblock
 from muster_protocol.errors import RemoteError, StorageCorrupt, StorageError
 from muster_protocol.types import HexId
@@ -50,7 +63,9 @@ APPLY_AT_ONCE_MAX: Final = 64
 """Entries that a closed slice returns. The engine applies all that it is given in one tick, so
 this bounds how long a tick may take (D31); open slices stay whole, or entries would be lost."""
 
-JOURNAL_FORMAT: Final = 1
+JOURNAL_FORMAT: Final = 2
+"""2: marks."""
+
 _ENTRY_HEAD: Final = struct.Struct(">QQ")
 _INDEX: Final = struct.Struct(">Q")
 
@@ -67,6 +82,9 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     term: int
     vote: str | None
     configuration: Configuration
+    previous_bytes: int
+    """How much of the segment before was synced when this one was begun; what there is behind that
+    is a mark that was not."""
 
 
 class _Meta(msgspec.Struct, frozen=True, array_like=True):
@@ -88,7 +106,14 @@ _RESETS: Decoder[_Reset] = Decoder(_Reset)
 class _Segment:
     name: str
     size: int = 0
+    synced_bytes: int = 0
     highest_index: int = 0
+    is_closed: bool = True
+    """Does it end in a mark, or is it empty?"""
+
+    @property
+    def sequence(self) -> int:
+        return sequence_of(self.name)
 
 
 @dataclass(slots=True)
@@ -119,6 +144,11 @@ def segment_name(sequence: int) -> str:
     return f"journal-{sequence:08d}.seg"
 
 
+def sequence_of(name: str) -> int:
+    """The number in a segment's name."""
+    return int(name[8:16])
+
+
 def is_segment(name: str) -> bool:
     return name.startswith("journal-") and name.endswith(".seg")
 
@@ -140,7 +170,7 @@ class Journal:
         self._files = files
         self._superblock = superblock
         self._segments = segments
-        self._sequence = int(segments[-1].name[8:16]) if segments else 0
+        self._sequence = segments[-1].sequence if segments else 0
         self._entries = recovered.entries
         self.log_bytes = sum(len(entry[0]) for entry in self._entries)
         """Commands in memory."""
@@ -326,8 +356,10 @@ class Journal:
         highest, self._buffer_highest = self._buffer_highest, 0
         if not self._segments or self._segments[-1].size + len(data) > self.segment_bytes_max:
             self._sequence += 1
-            self._segments.append(_Segment(segment_name(self._sequence)))
             data = self._header_record() + data
+            self._segments.append(_Segment(segment_name(self._sequence)))
+        elif not self._segments[-1].is_closed:
+            data = self._mark(self._segments[-1]) + data
         segment = self._segments[-1]
         self._committing = _Commit(self._lsn, self.last_index, segment, len(data), highest)
         return lambda: self._write(segment, data)
@@ -337,9 +369,38 @@ class Journal:
         commit, self._committing = self._committing, None
         assert commit is not None, "no commit has begun"
         commit.segment.size += commit.size
+        commit.segment.synced_bytes = commit.segment.size
+        commit.segment.is_closed = False
         commit.segment.highest_index = max(commit.segment.highest_index, commit.highest_index)
         self._durable_lsn, self._durable_index = commit.lsn, commit.last_index
         self.commits += 1
+
+    async def close_batch(self, offload: Offload) -> None:
+        """Nothing came behind the newest batch for a while: write the mark that says it was synced.
+        Not while a commit is under way. Errors: StorageError, and at every commit from then on."""
+        work = self.begin_mark()
+        if work is None:
+            return
+        try:
+            await offload.run(work, kind="mark")
+        except StorageError as failure:
+            self._failure = failure  # what of the mark is in the file is not known
+            raise
+
+    def begin_mark(self) -> Callable[[], None] | None:
+        """As `begin_commit`, for the mark behind the newest batch; nothing follows when it is done.
+        It is not synced: a mark that is lost says nothing, and one that is there is true."""
+        segment, handle = (self._segments[-1] if self._segments else None), self._handle
+        if segment is None or handle is None or segment.is_closed or self._failure is not None:
+            return None
+        assert self._committing is None, "a commit is under way"
+        mark = self._mark(segment)
+        segment.size += len(mark)
+        segment.is_closed = True
+        return lambda: handle.write(mark)
+
+    def _mark(self, segment: _Segment) -> bytes:
+        return mark_record(self._superblock.mark_key, segment.sequence, segment.size)
 
     def _write(self, segment: _Segment, data: bytes) -> None:
         """In a thread: append and sync; a new file's name is synced too."""
@@ -375,6 +436,7 @@ class Journal:
             self._term,
             self._vote,
             self.configuration,
+            self._segments[-1].synced_bytes if self._segments else 0,
         )
         return encode_record(HEADER, encode(header))
 
@@ -447,66 +509,136 @@ def create_journal(
 
 def _remove_unused(files: Files, name: str) -> None:
     path = files.describe(name)
-    records = scan_records(files.read(name) or b"", path=path, is_newest=True).records
+    data = files.read(name) or b""
+    records, _ = sound_records(data)
     promised = [_METAS.decode(payload).term for kind, payload in records if kind == META]
-    if max(promised, default=0) > 0 or sum(kind == ENTRY for kind, _ in records) > 1:
+    is_used = max(promised, default=0) > 0 or sum(kind == ENTRY for kind, _ in records) > 1
+    # Whose founding it was, and so the key of its marks, is not known: but it had one batch, and
+    # that held nothing by which a mark could be imitated.
+    if is_used or may_hold_mark(data):
         raise StorageCorrupt(f"{path}: a journal without its superblock; move it away")
     files.remove(name)
+
+
+@dataclass(slots=True)
+class _OnDisk:
+    """The segments as they were found, and what is to be done to them."""
+
+    segments: list[_Segment] = field(default_factory=list)
+    newest: bytes = b""
+    """What the last of `segments` is to hold."""
+
+    remove: list[str] = field(default_factory=list)
+    torn_bytes: int = 0
 
 
 def open_journal(
     files: Files, superblock: Superblock, manifest: Manifest | None
 ) -> tuple[Journal, int]:
-    """Recover the journal; blocks. Also returns how many bytes of a torn tail were cut off.
+    """Recover the journal; blocks. Also returns how many bytes of a torn end were cut off.
 
-    Errors: StorageCorrupt naming file and offset; StorageError.
+    Errors: StorageCorrupt naming file and offset, with nothing changed; StorageError.
     """
     recovered = _Recovered(Configuration(()))
-    segments: list[_Segment] = []
-    torn = 0
-    names = [name for name in files.names() if is_segment(name)]
-    for position, name in enumerate(names):
-        data = files.read(name) or b""
-        path = files.describe(name)
-        scan = scan_records(data, path=path, is_newest=position == len(names) - 1)
-        if scan.torn_bytes:
-            torn = scan.torn_bytes
-            files.truncate(name, scan.sound_bytes)
-        if not scan.records:
-            # Its creation was torn: nothing in it was ever acknowledged.
-            files.remove(name)
-            files.sync_directory()
-            continue
-        segment = _Segment(name, scan.sound_bytes)
-        _replay(scan.records, recovered, segment, superblock, path)
-        segments.append(segment)
-    if not segments:
+    found = _read_segments(files, superblock, recovered)
+    if not found.segments:
         raise StorageCorrupt(
             f"{files.describe('')}: there is a superblock but no journal. What this node promised "
             "is lost; move the state directory away and let it join as a new member"
         )
     if manifest is not None and manifest.configuration.index > recovered.configuration.index:
         recovered.configuration = manifest.configuration
-    _write_again(files, segments[-1].name)
     is_aligned = _align(recovered, manifest, files)
+    _repair(files, found)
     journal = Journal(
         files=files,
         superblock=superblock,
-        segments=segments,
+        segments=found.segments,
         recovered=recovered,
         manifest=manifest,
     )
     if manifest is not None and not is_aligned:
         journal.reset_to(manifest)
-    return journal, torn
+    return journal, found.torn_bytes
 
 
-def _write_again(files: Files, name: str) -> None:
+def _read_segments(files: Files, superblock: Superblock, recovered: _Recovered) -> _OnDisk:
+    """Read and replay all that counts. Errors: StorageCorrupt."""
+    found = _OnDisk()
+    names, found.remove = _that_follow([name for name in files.names() if is_segment(name)])
+    data = files.read(names[0]) or b"" if names else b""
+    for name, next_name in itertools.zip_longest(names, names[1:]):
+        path = files.describe(name)
+        following = (files.read(next_name) or b"") if next_name is not None else b""
+        read = read_segment(
+            data,
+            key=superblock.mark_key,
+            sequence=sequence_of(name),
+            path=path,
+            is_oldest=name == names[0],
+            synced_bytes=_synced_before(following),
+        )
+        if not read.records and next_name is None:
+            # Its creation was torn: nothing in it was ever acknowledged. Where it is the only one,
+            # it is empty, and there is no journal.
+            found.remove += [name] if len(names) > 1 else []
+            found.torn_bytes += read.torn_bytes
+            break
+        segment = _Segment(name, len(data))
+        _replay(read.records, recovered, segment, superblock, path)
+        found.segments.append(segment)
+        found.newest = _closed(data, read, name, superblock)
+        found.torn_bytes += read.torn_bytes
+        data = following
+    if found.segments:
+        newest = found.segments[-1]
+        newest.size = newest.synced_bytes = len(found.newest)
+    return found
+
+
+def _synced_before(following: bytes) -> int | None:
+    """What a segment says of the one before it; None if its creation was torn."""
+    record = record_at(following, 0)
+    if record is None or record[0] != HEADER:
+        return None
+    try:
+        return _HEADERS.decode(record[1]).previous_bytes
+    except RemoteError:
+        return None  # it is refused when it is its turn
+
+
+def _that_follow(names: list[str]) -> tuple[list[str], list[str]]:
+    """The newest segments that follow each other without a gap; and those that do not. Segments
+    are removed oldest first, but names that were not synced are lost in any order, so an older one
+    may be back whose successor is gone. What was removed a snapshot covers; that it is so is seen
+    where the log is aligned with it."""
+    first = len(names) - 1
+    while first > 0 and sequence_of(names[first - 1]) == sequence_of(names[first]) - 1:
+        first -= 1
+    first = max(first, 0)
+    return names[first:], names[:first]
+
+
+def _closed(data: bytes, read: SegmentRead, name: str, superblock: Superblock) -> bytes:
+    """A segment's sound part, with a mark at its end: it is about to be synced as a whole."""
+    sound = data[: read.sound_bytes]
+    mark = mark_record(superblock.mark_key, sequence_of(name), read.sound_bytes)
+    return sound if read.is_closed else sound + mark
+
+
+def _repair(files: Files, found: _OnDisk) -> None:
     """What was read may be in the page cache only: the process that wrote it may have died before
-    its sync, or of it. It counts as durable from here on, so it has to be. A sync of this file may
-    not make it so: after one that failed the kernel takes the pages for written, and the next one
-    succeeds (fsyncgate). So the file is written anew; those before it had their syncs."""
-    write_atomically(files, name, files.read(name) or b"")
+    its sync, or of it. It counts as durable from here on, so it has to be."""
+    for name in found.remove:
+        files.remove(name)
+    _write_again(files, found.segments[-1].name, found.newest)
+
+
+def _write_again(files: Files, name: str, data: bytes) -> None:
+    """A sync of the newest segment may not make it durable: after one that failed the kernel takes
+    the pages for written, and the next one succeeds (fsyncgate). So the file is written anew; those
+    before it had their syncs."""
+    write_atomically(files, name, data)
 
 
 def _replay(
@@ -517,23 +649,26 @@ def _replay(
     path: str,
 ) -> None:
     try:
-        kind, payload = records[0]
+        kind, payload = records[0] if records else (0, b"")
         if kind != HEADER:
             raise StorageCorrupt(f"{path}: does not begin with a segment header")
         header = _HEADERS.decode(payload)
-        _check_header(header, superblock, path)
+        _check_header(header, superblock, segment.sequence, path)
         into.term, into.vote, into.configuration = header.term, header.vote, header.configuration
         for kind, payload in records[1:]:
-            _replay_record(kind, payload, into, segment, path)
+            if kind != MARK:
+                _replay_record(kind, payload, into, segment, path)
     except (RemoteError, struct.error) as error:
         raise StorageCorrupt(f"{path}: a record does not make sense: {error}") from error
 
 
-def _check_header(header: _Header, superblock: Superblock, path: str) -> None:
+def _check_header(header: _Header, superblock: Superblock, sequence: int, path: str) -> None:
     if header.format != JOURNAL_FORMAT:
         raise StorageCorrupt(
             f"{path}: journal of format {header.format}, this version knows {JOURNAL_FORMAT}"
         )
+    if header.sequence != sequence:
+        raise StorageCorrupt(f"{path}: is segment {header.sequence} under a wrong name")
     theirs = (header.node, header.cluster, header.generation)
     if theirs != (superblock.node, superblock.cluster, superblock.generation):
         raise StorageCorrupt(f"{path}: belongs to another node, cluster or journal generation")

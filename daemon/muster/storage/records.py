@@ -1,4 +1,4 @@
-"""Checksummed records in an append-only file, and how to tell a torn tail from damage.
+"""Checksummed records, one behind the other.
 
     offset  size
     0       1     0xA6
@@ -9,18 +9,15 @@
     12      n     payload
     12+n    1     0x5A
 
-A crash can leave the last record torn: the file ends inside it, or the file was made longer and
-the rest of the record was never written and reads as zeros. Only that is cut off. A
-record that is there completely and is wrong was acknowledged to somebody: that is damage, and the
-answer is to stop, not to guess (`StorageCorrupt`). The closing 0x5A is there so that no complete
-record ever ends in a sector of zeros.
+A record that is wrong is damage here: files that are replaced as a whole (`write_atomically`) are
+never torn. In the journal, which is appended to, `segments` tells the two apart. The closing 0x5A
+is there so that no complete record ever ends in a sector of zeros.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Final
 
 from muster_protocol.errors import StorageCorrupt
@@ -28,8 +25,6 @@ from muster_protocol.errors import StorageCorrupt
 _HEADER: Final = struct.Struct(">BBHII")
 _MAGIC: Final = 0xA6
 _END: Final = b"\x5a"
-_SECTOR: Final = 512
-"""The unit that a disk writes whole or not at all."""
 
 PAYLOAD_BYTES_MAX: Final = 16 * 1024 * 1024
 RECORD_OVERHEAD: Final = _HEADER.size + len(_END)
@@ -48,36 +43,47 @@ def _header_crc(kind: int, length: int, payload_crc: int) -> int:
     return zlib.crc32(struct.pack(">BII", kind, length, payload_crc)) & 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What a file holds: (kind, payload) of each record, and where its sound part ends."""
-
-    records: list[tuple[int, bytes]]
-    sound_bytes: int
-    torn_bytes: int
+def record_opening(kind: int) -> bytes:
+    """The bytes with which each record of this kind begins, for who looks for one."""
+    return bytes((_MAGIC, kind))
 
 
-def scan_records(data: bytes, *, path: str, is_newest: bool) -> Scan:
-    """Read all records of a file. `path` is for messages; only the newest file may be torn.
+def sound_records(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    """(kind, payload) of the records from the beginning on, and where the sound ones end."""
+    records: list[tuple[int, bytes]] = []
+    offset = 0
+    while (record := record_at(data, offset)) is not None:
+        records.append(record)
+        offset += len(record[1]) + RECORD_OVERHEAD
+    return records, offset
+
+
+def record_at(data: bytes, offset: int) -> tuple[int, bytes] | None:
+    """(kind, payload) of the record at `offset`, or None if none is sound there."""
+    end = _end_of_record(data, offset)
+    if end is None:
+        return None
+    return data[offset + 1], data[offset + _HEADER.size : end - len(_END)]
+
+
+def scan_records(data: bytes, *, path: str) -> list[tuple[int, bytes]]:
+    """(kind, payload) of all records of a file. `path` is for messages.
 
     Errors: StorageCorrupt, naming file, offset and the way out.
     """
-    records: list[tuple[int, bytes]] = []
-    offset = 0
-    while offset < len(data):
-        end = _end_of_record(data, offset)
-        if end is None:
-            if not is_newest or not _is_torn(data, offset):
-                raise StorageCorrupt(
-                    f"{path}: the record at byte {offset} is damaged. It was acknowledged, so it "
-                    "is not skipped. Restore the state directory from a backup, or move it away "
-                    "and let this node join as a new member"
-                )
-            return Scan(records, offset, len(data) - offset)
-        payload = data[offset + _HEADER.size : end - len(_END)]
-        records.append((data[offset + 1], payload))
-        offset = end
-    return Scan(records, offset, 0)
+    records, sound_bytes = sound_records(data)
+    if sound_bytes < len(data):
+        raise damaged(path, sound_bytes)
+    return records
+
+
+def damaged(path: str, offset: int) -> StorageCorrupt:
+    """The error for an unsound record that was acknowledged."""
+    return StorageCorrupt(
+        f"{path}: the record at byte {offset} is damaged. It was acknowledged, so it is not "
+        "skipped. Restore the state directory from a backup, or move it away and let this node "
+        "join as a new member"
+    )
 
 
 def _end_of_record(data: bytes, offset: int) -> int | None:
@@ -100,20 +106,3 @@ def _trusted_length(data: bytes, offset: int) -> int | None:
     if magic != _MAGIC or header_crc != _header_crc(kind, length, payload_crc):
         return None
     return int(length)
-
-
-def _is_torn(data: bytes, offset: int) -> bool:
-    """Does what stands from `offset` on look like the first part of one record?
-
-    Either the file ends inside the record, or everything from some byte inside it to the end of the
-    file is zero. Of a record whose header cannot be trusted the end is not known: then the zeros
-    begin inside the header, or at a sector boundary.
-    """
-    length = _trusted_length(data, offset)
-    written = max(offset, len(data.rstrip(b"\0")))
-    if length is not None:
-        record_end = offset + length + RECORD_OVERHEAD
-        return record_end > len(data) or written < record_end
-    if written - offset < _HEADER.size:
-        return data[offset : offset + 1] in (bytes([_MAGIC]), b"\0")
-    return -(-written // _SECTOR) * _SECTOR < len(data)

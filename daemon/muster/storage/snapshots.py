@@ -105,7 +105,7 @@ class SnapshotStore:
     def _load(self, name: str) -> tuple[Manifest, list[bytes]]:
         path = self._files.describe(name)
         data = self._files.read(name) or b""
-        records = scan_records(data, path=path, is_newest=False).records
+        records = scan_records(data, path=path)
         try:
             kind, payload = records[-1]
             manifest = _MANIFESTS.decode(payload)
@@ -128,10 +128,10 @@ def verified_slices(manifest: Manifest, data: bytes) -> list[bytes]:
     if len(data) != manifest.size_bytes or hashlib.sha256(data).digest() != manifest.sha256:
         raise RemoteError("snapshot", "the snapshot's data does not have its digest")
     try:
-        scan = scan_records(data, path="snapshot from the leader", is_newest=False)
+        records = scan_records(data, path="snapshot from the leader")
     except StorageCorrupt as error:
         raise RemoteError("snapshot", str(error)) from error
-    return [payload for _, payload in scan.records]
+    return [payload for _, payload in records]
 
 
 def _name(manifest: Manifest) -> str:

@@ -7,7 +7,7 @@ an older life of this one are never mixed in (D23).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -19,17 +19,21 @@ from muster_protocol.wire.codec import Decoder, encode
 from muster_protocol.wire.raft import Generation
 
 SUPERBLOCK_NAME: Final = "superblock"
-SUPERBLOCK_FORMAT: Final = 1
+SUPERBLOCK_FORMAT: Final = 2
+"""2: the key of the journal's marks."""
+MARK_KEY_BYTES: Final = 16
 _KIND: Final = 0x10
 
 
 class Superblock(msgspec.Struct, frozen=True, array_like=True):
-    """The three names that everything in the directory must agree with."""
+    """The three names that everything in the directory must agree with, and the key with which the
+    journal's marks are made (`segments`)."""
 
     format: int
     node: HexId
     cluster: HexId
     generation: Generation
+    mark_key: Annotated[bytes, msgspec.Meta(min_length=MARK_KEY_BYTES, max_length=MARK_KEY_BYTES)]
 
     @property
     def node_id(self) -> NodeId:
@@ -52,14 +56,16 @@ def read_superblock(files: Files) -> Superblock | None:
     if data is None:
         return None
     path = files.describe(SUPERBLOCK_NAME)
-    records = scan_records(data, path=path, is_newest=False).records
+    records = scan_records(data, path=path)
     try:
         (kind, payload) = records[0]
         block = _DECODER.decode(payload)
     except (IndexError, RemoteError) as error:
         raise StorageCorrupt(f"{path}: not a superblock") from error
     if kind != _KIND or block.format != SUPERBLOCK_FORMAT:
-        raise StorageCorrupt(f"{path}: superblock of format {block.format}, this version knows 1")
+        raise StorageCorrupt(
+            f"{path}: superblock of format {block.format}, this version knows {SUPERBLOCK_FORMAT}"
+        )
     return block
 
 

@@ -10,7 +10,12 @@ import trio
 
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
 from muster.storage.journal import create_journal
-from muster.storage.superblock import SUPERBLOCK_FORMAT, Superblock, write_superblock
+from muster.storage.superblock import (
+    MARK_KEY_BYTES,
+    SUPERBLOCK_FORMAT,
+    Superblock,
+    write_superblock,
+)
 from muster_protocol.consistency.bootstrap import Answer, Answered, Ask, Asked, Found
 from muster_protocol.errors import RemoteError
 from muster_protocol.types import Address, NodeId
@@ -77,8 +82,9 @@ class Founding:
 
         Errors: StorageError, StorageCorrupt.
         """
-        block = Superblock(SUPERBLOCK_FORMAT, self._me, effect.cluster, effect.generation)
         files, offload = self._world.files, self._world.offload
+        mark_key = self._world.entropy.token_bytes(MARK_KEY_BYTES)
+        block = Superblock(SUPERBLOCK_FORMAT, self._me, effect.cluster, effect.generation, mark_key)
         journal = await offload.run(
             lambda: create_journal(files, block, effect.configuration, FIRST_ENTRY), kind="fsync"
         )

@@ -68,6 +68,10 @@ if TYPE_CHECKING:
 
 NO_ROOM: Final = "the log has no room: no snapshot could be written"
 
+MARK_AFTER_S: Final = 1.0
+"""Without a commit for so long, the newest one is closed with a mark: rarely enough to cost
+nothing, and soon enough that rot in it is told from a torn write all but at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -314,7 +318,11 @@ class Voter:
 
     async def _commit_loop(self) -> None:
         while True:
-            await self._dirty.wait()
+            with self._clock.move_on_after(MARK_AFTER_S) as waiting:
+                await self._dirty.wait()
+            if waiting.cancelled_caught:
+                await self.journal.close_batch(self._offload)
+                await self._dirty.wait()
             self._dirty = trio.Event()
             while self.journal.is_dirty:
                 await self.journal.commit(self._offload)

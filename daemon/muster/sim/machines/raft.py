@@ -10,6 +10,7 @@ The checkers of Raft's safety look at every step: who leads, and each entry as i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterable
@@ -73,6 +74,7 @@ class RaftVoters(EventHeap):
         depend on that."""
         super().__init__()
         self.rng = random.Random(seed)
+        self._tears = random.Random(f"{seed}/tears")
         self.sync_s_max = sync_s_max
         self.ways = Ways(
             self.rng, frame_s=frame_s, is_fifo=is_fifo, repeated=repeated, straggling=straggling
@@ -123,7 +125,7 @@ class RaftVoters(EventHeap):
         self.claims.holds(node.name, node.journal)
         if node.journal.is_dirty and not node.committing:
             node.committing = True
-            work = node.journal.begin_commit()
+            work = node.under_way = node.journal.begin_commit()
             delay_s = self.rng.uniform(0.0005, self.sync_s_max)
             self.at(delay_s, self._commit, node, work)
         self._arm(node)
@@ -131,11 +133,22 @@ class RaftVoters(EventHeap):
     def crash(self, node_id: NodeId, *, lose_unsynced: bool = True) -> None:
         node = self.nodes[node_id]
         node.up = False
+        if lose_unsynced and node.under_way is not None:
+            self._tear(node, node.under_way)
         node.journal.close()
         for other in list(node.links):
             self._disconnect(node_id, other)
         if lose_unsynced:
             node.disk.power_off(tear=self.rng.random() < 0.5)
+
+    def _tear(self, node: SimVoter, commit: Callable[[], None]) -> None:
+        """The power fails between any two operations of a commit."""
+        if not node.files.is_mounted:
+            return
+        node.disk.power_off_in(self._tears.randrange(4))
+        with contextlib.suppress(StorageError):
+            commit()
+        node.disk.power_off_in(None)
 
     def restart(self, node_id: NodeId) -> None:
         """Errors: StorageCorrupt, and StorageError that is not a loss of power."""
@@ -267,11 +280,20 @@ class RaftVoters(EventHeap):
         if not node.up:
             return
         self.off_loop(node, work)
+        node.under_way = None
         if node.up:
             node.journal.end_commit()
             node.committing = False
+            self._close_batch(node)
+        if node.up:
             within_bounds(node.name, sizes_of_core(node.core, self._plan.policy))
             self.step(node, LogDurable())
+
+    def _close_batch(self, node: SimVoter) -> None:
+        """As if nothing came behind it for long, now and then."""
+        work = node.journal.begin_mark() if node.journal.commits % 3 == 0 else None
+        if work is not None:
+            self.off_loop(node, work)
 
     def _arm(self, node: SimVoter) -> None:
         deadline = node.core.deadline

@@ -26,13 +26,14 @@ from muster.storage.journal import (
     open_journal,
 )
 from muster.storage.snapshots import SnapshotStore, is_snapshot
-from muster.storage.superblock import Superblock
+from muster.storage.superblock import SUPERBLOCK_FORMAT, Superblock
 from muster_protocol.effects import Notify
 from muster_protocol.types import NodeId, Size
 from muster_protocol.wire.raft import Configuration
 
 CLUSTER: Final = "c" * 32
 GENERATION: Final = "0" * 16
+MARK_KEY: Final = b"k" * 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class SimVoter:
         self.journal.segment_bytes_max = segment_bytes_max
         self.up = True
         self.committing = False
+        self.under_way: Callable[[], None] | None = None
+        """The commit that has begun."""
         self.is_taking = self.is_installing = False
         self.store_queue = StoreQueue()
         self.links: dict[NodeId, int] = {}
@@ -123,7 +126,7 @@ def load(
     files: Files, store: SnapshotStore, node_id: NodeId, configuration: Configuration
 ) -> tuple[Journal, History]:
     """Recover a voter, as `load_state` of the shell does; found it if the disk is empty."""
-    block = Superblock(1, node_id, CLUSTER, GENERATION)
+    block = Superblock(SUPERBLOCK_FORMAT, node_id, CLUSTER, GENERATION, MARK_KEY)
     if not files.names():
         journal = create_journal(files, block, configuration, FIRST_ENTRY)
         _commit_now(journal)

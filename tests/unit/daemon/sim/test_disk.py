@@ -86,6 +86,7 @@ def test_write_atomically_survives_the_power_at_every_step(disk: SimDisk) -> Non
 
 
 def test_torn_write_keeps_a_part_and_may_zero_the_rest_of_the_sector() -> None:
+    """Or it leaves holes, of which the next test is."""
     kept: dict[int, None] = {}
     zeroed = 0
     for seed in range(200):
@@ -100,12 +101,37 @@ def test_torn_write_keeps_a_part_and_may_zero_the_rest_of_the_sector() -> None:
         assert data.startswith(b"S" * 100)
         assert len(data) <= 400
         rest = data[100:]
-        assert rest.rstrip(b"\0").strip(b"u") == b""
-        kept[len(rest.rstrip(b"\0"))] = None
-        zeroed += rest.endswith(b"\0")
+        if rest.rstrip(b"\0").strip(b"u") == b"":
+            kept[len(rest.rstrip(b"\0"))] = None
+            zeroed += rest.endswith(b"\0")
     assert len(kept) > 50
     assert 50 < zeroed < 150
     assert SECTOR_BYTES > 400
+
+
+def test_torn_write_may_have_holes_of_whole_pages_and_garbage_in_them() -> None:
+    seen: dict[str, int] = {}
+    for seed in range(200):
+        disk = SimDisk(SeededEntropy(f"holes {seed}").stream("disk"))
+        files = disk.mount()
+        put(files, "log", b"S" * 5_000)
+        files.sync_directory()
+        put(files, "log", b"u" * 20_000, sync=False)
+        disk.power_off(tear=True)
+        data = disk.mount().read("log") or b""
+        assert data.startswith(b"S" * 5_000)
+        assert len(data) <= 25_000
+        if b"u" not in data[data.find(b"\0") :]:
+            continue  # no hole, or nothing behind it
+        first_zero = data.find(b"\0")
+        for page in range(5_056, len(data) - 64, 64):
+            part = data[page : page + 64]
+            kind = {b"u": "kept", b"\0": "zeros"}.get(part[:1] * (part == part[:1] * 64), "garbage")
+            seen[kind] = seen.get(kind, 0) + 1
+        seen["in the sector of what was synced"] = seen.get("in the sector of what was synced", 0)
+        seen["in the sector of what was synced"] += first_zero == 5_000
+    assert min(seen.values()) > 20, seen
+    assert len(seen) == 4
 
 
 def test_torn_names_are_kept_in_their_order() -> None:
@@ -294,9 +320,11 @@ def test_rot_keeps_to_the_files_that_are_meant(disk: SimDisk) -> None:
         put(files, name, bytes(SECTOR_BYTES))
     files.sync_directory()
     rng = SeededEntropy("rot").stream("rot")
-    hits = [disk.rot(rng, of=lambda name: name == "journal") for _ in range(20)]
+    hits = [
+        disk.rot(rng, within=lambda name, data: len(data) * (name == "journal")) for _ in range(20)
+    ]
     assert {hit[0] for hit in hits if hit is not None} == {"journal"}
-    assert disk.rot(rng, of=lambda _: False) is None
+    assert disk.rot(rng, within=lambda *_: 0) is None
 
 
 def test_failures_that_are_called_off_do_not_happen(disk: SimDisk) -> None:

@@ -42,7 +42,8 @@ from muster.sim.faults import (
 from muster.sim.injector import Injector
 from muster.sim.network import PORT_FIRST
 from muster.sim.simulation import Plan, Simulation
-from muster.storage.records import Scan, scan_records
+from muster.storage.records import sound_records
+from muster.storage.segments import SegmentRead, read_segment
 from muster_protocol.consistency.commands import Command, Get, Put
 from muster_protocol.errors import OutcomeUnknown, Refused, StorageCorrupt, UsageError
 from muster_protocol.types import Address
@@ -340,15 +341,15 @@ async def rot_often(cluster: SimCluster, injector: Injector) -> None:
 
 
 def test_a_voter_that_cuts_off_what_rotted_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
-    def takes_damage_for_torn(data: bytes, *, path: str, is_newest: bool) -> Scan:
+    def takes_damage_for_torn(data: bytes, **options: Any) -> SegmentRead:
         try:
-            return scan_records(data, path=path, is_newest=is_newest)
+            return read_segment(data, **options)
         except StorageCorrupt as damage:
             offset = int(str(damage).partition("at byte ")[2].split()[0])
-            return Scan(scan_records(data[:offset], path=path, is_newest=True).records, offset, 1)
+            return SegmentRead(sound_records(data[:offset])[0], offset, 1, is_closed=False)
 
     async def scene(cluster: SimCluster, injector: Injector) -> None:
-        monkeypatch.setattr("muster.storage.journal.scan_records", takes_damage_for_torn)
+        monkeypatch.setattr("muster.storage.journal.read_segment", takes_damage_for_torn)
         with pytest.raises(Violated, match="bit rot"):
             await rot_often(cluster, injector)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +14,16 @@ import muster.storage.journal as journal_module
 from muster.sim.disk import SimDisk
 from muster.storage.files import DiskFiles
 from muster.storage.journal import Journal, create_journal, open_journal, segment_name
-from muster.storage.superblock import Superblock, read_superblock, write_superblock
+from muster.storage.superblock import (
+    SUPERBLOCK_FORMAT,
+    Superblock,
+    read_superblock,
+    write_superblock,
+)
 from muster_protocol.errors import StorageCorrupt, StorageError
 from muster_protocol.wire.raft import Configuration, Entry, Manifest, Voter
 
-BLOCK = Superblock(1, "a" * 32, "b" * 32, "c" * 16)
+BLOCK = Superblock(SUPERBLOCK_FORMAT, "a" * 32, "b" * 32, "c" * 16, b"k" * 16)
 CONFIGURATION = Configuration((Voter("a" * 32, "c" * 16),))
 FIRST = (b"\x01", 1, 0)
 
@@ -124,7 +130,10 @@ async def test_a_committed_entry_is_never_truncated(files: DiskFiles) -> None:
 async def test_a_torn_tail_is_cut_and_the_next_append_follows_it(
     files: DiskFiles, tmp_path: Path
 ) -> None:
-    (await journal_with(files, 1, 1)).close()
+    journal = await journal_with(files, 1)
+    journal.add(b"not acknowledged", 3, 1)
+    await journal.commit(INLINE)
+    journal.close()
     path = tmp_path / segment_name(1)
     path.write_bytes(path.read_bytes()[:-5])
     journal, torn = open_journal(files, BLOCK, None)
@@ -151,7 +160,9 @@ async def test_d08_a_flipped_bit_in_the_last_record_refuses_to_start(
 async def test_another_nodes_segment_is_refused(files: DiskFiles) -> None:
     (await journal_with(files, 1)).close()
     with pytest.raises(StorageCorrupt, match="another node"):
-        open_journal(files, Superblock(1, "d" * 32, "b" * 32, "c" * 16), None)
+        open_journal(
+            files, Superblock(SUPERBLOCK_FORMAT, "d" * 32, "b" * 32, "c" * 16, b"k" * 16), None
+        )
 
 
 async def test_segments_follow_each_other_and_are_forgotten_behind_a_snapshot(
@@ -309,6 +320,205 @@ async def test_a_missing_snapshot_refuses_to_start(files: DiskFiles, tmp_path: P
     journal.close()
     with pytest.raises(StorageCorrupt, match="snapshot"):
         reopen(files)
+
+
+def damage(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+async def two_segments(files: DiskFiles) -> Journal:
+    """Entries 1 to 3 in the first one, and a mark behind it; entry 4 in the second."""
+    journal = await journal_with(files, 1, 1)
+    await journal.close_batch(INLINE)
+    journal.segment_bytes_max = 1
+    journal.add(b"in the second", 4, 1)
+    await journal.commit(INLINE)
+    return journal
+
+
+async def test_a_hole_in_a_batch_that_was_not_acknowledged_is_cut(
+    files: DiskFiles, tmp_path: Path
+) -> None:
+    journal = await journal_with(files, 1)
+    begin = journal.bytes_on_disk
+    for index in range(3, 9):
+        journal.add(b"%d" % index * 200, index, 1)
+    await journal.commit(INLINE)
+    journal.close()
+    damage(tmp_path / segment_name(1), begin + 700)
+    again, torn = open_journal(files, BLOCK, None)
+    assert again.last_index == 4
+    assert torn > 600
+    again.add(b"new", 5, 2)
+    await again.commit(INLINE)
+    again.close()
+    assert reopen(files).entry_at(5) == Entry(b"new", 5, 2)
+
+
+async def test_a_batch_is_evidence_once_something_is_behind_it(
+    files: DiskFiles, tmp_path: Path
+) -> None:
+    """A second without a commit, a restart, the next batch."""
+    path = tmp_path / segment_name(1)
+    journal = await journal_with(files)
+    for index in (2, 3, 4):
+        begin = journal.bytes_on_disk
+        journal.add(b"evidence", index, 1)
+        await journal.commit(INLINE)
+        if index == 2:
+            await journal.close_batch(INLINE)
+        if index == 3:
+            journal.close()
+            journal = reopen(files)
+        if index == 4:
+            journal.setCurrentTerm(2, None)
+            await journal.commit(INLINE)
+        whole = path.read_bytes()
+        damage(path, begin + 33)
+        with pytest.raises(StorageCorrupt, match="byte"):
+            reopen(files)
+        path.write_bytes(whole)
+    journal.close()
+
+
+async def test_a_closing_mark_is_the_next_batchs_and_written_once(files: DiskFiles) -> None:
+    journal = await journal_with(files)
+    assert journal.begin_mark() is not None
+    assert journal.begin_mark() is None
+    size = journal.bytes_on_disk
+    journal.setCurrentTerm(1, None)
+    size_of_record = journal.bytes_on_disk - size
+    await journal.commit(INLINE)
+    assert journal.bytes_on_disk == size + size_of_record
+    journal.close()
+
+
+async def test_the_mark_at_the_end_of_an_older_segment_may_be_lost(
+    files: DiskFiles, tmp_path: Path
+) -> None:
+    """It was not synced, and the next batch went into another file."""
+    (await two_segments(files)).close()
+    path = tmp_path / segment_name(1)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert reopen(files).last_index == 4
+
+
+async def test_records_missing_at_the_end_of_an_older_segment_are_damage(
+    files: DiskFiles, tmp_path: Path
+) -> None:
+    """Though what is there is sound, and an entry may follow on any other after a truncation."""
+    journal = await journal_with(files, 1)
+    before = journal.bytes_on_disk
+    journal.setCurrentTerm(2, "me")
+    await journal.commit(INLINE)
+    journal.segment_bytes_max = 1
+    journal.add(b"in the second", 3, 2)
+    await journal.commit(INLINE)
+    journal.close()
+    path = tmp_path / segment_name(1)
+    path.write_bytes(path.read_bytes()[:before])
+    with pytest.raises(StorageCorrupt, match=segment_name(1)):
+        reopen(files)
+
+
+async def test_a_segment_whose_creation_was_torn_goes(files: DiskFiles, tmp_path: Path) -> None:
+    """Its first batch has a hole, in the header or behind it, and nothing proves that it was
+    acknowledged."""
+    (await two_segments(files)).close()
+    path = tmp_path / segment_name(2)
+    whole = path.read_bytes()
+    for at, last_index in ((5, 3), (30, 3), (len(whole) - 5, 3)):
+        path.write_bytes(whole[:at] + bytes(len(whole) - at - 1) + whole[-1:])
+        journal, torn = open_journal(files, BLOCK, None)
+        assert torn > 0
+        assert journal.last_index == last_index
+        journal.close()
+
+
+async def test_a_damaged_header_is_told_from_a_torn_one_by_a_later_mark(
+    files: DiskFiles, tmp_path: Path
+) -> None:
+    journal = await two_segments(files)
+    await journal.close_batch(INLINE)
+    journal.close()
+    damage(tmp_path / segment_name(2), 20)
+    before = {name: files.read(name) for name in files.names()}
+    with pytest.raises(StorageCorrupt, match=r"journal-00000002.seg: the record at byte 0"):
+        reopen(files)
+    assert {name: files.read(name) for name in files.names()} == before
+
+
+async def test_a_removed_segment_may_be_back_without_its_successor(files: DiskFiles) -> None:
+    """Names that were not synced are lost in any order."""
+    journal = await journal_with(files, 1)
+    journal.segment_bytes_max = 1
+    for index in range(3, 8):
+        journal.add(b"x", index, 1)
+        await journal.commit(INLINE)
+    manifest = Manifest(journal.entry_at(5), journal.entry_at(6), CONFIGURATION, 0, b"\0" * 32)
+    journal.close()
+    files.remove(segment_name(2))
+    with pytest.raises(StorageCorrupt, match="the snapshot that covers what came before"):
+        reopen(files)
+    again = reopen(files, manifest)
+    assert (again.first_index, again.last_index) == (5, 7)
+    assert files.names()[0] == segment_name(3)
+    again.close()
+
+
+async def test_a_segment_under_another_ones_name_is_refused(files: DiskFiles) -> None:
+    (await two_segments(files)).close()
+    files.rename(segment_name(2), segment_name(1))
+    with pytest.raises(StorageCorrupt, match=r"journal-00000001.seg: is segment 2"):
+        reopen(files)
+
+
+async def test_power_may_fail_at_any_step_of_a_recovery() -> None:
+    for operations in range(20):
+        disk = SimDisk(random.Random(operations))
+        journal = create_journal(disk.mount(), BLOCK, CONFIGURATION, FIRST)
+        await journal.commit(INLINE)
+        journal.add(b"acknowledged", 2, 1)
+        await journal.commit(INLINE)
+        journal.segment_bytes_max = 1
+        for index in range(3, 6):
+            journal.add(b"%d" % index * 500, index, 1)
+        work = journal.begin_commit()
+        disk.fail("sync", name=segment_name(2))
+        with pytest.raises(StorageError):
+            work()  # type: ignore[misc]
+        disk.power_off(tear=True)
+        disk.power_off_in(operations)
+        with contextlib.suppress(StorageError):
+            open_journal(disk.mount(), BLOCK, None)
+        disk.power_off_in(None)
+        disk.power_off(tear=True)
+        again = open_journal(disk.mount(), BLOCK, None)[0]
+        assert again.last_index >= 2
+        last_index = again.last_index
+        disk.power_off()
+        assert open_journal(disk.mount(), BLOCK, None)[0].last_index == last_index
+
+
+async def test_a_torn_founding_is_replaced_and_a_used_journal_is_not(
+    files: DiskFiles, tmp_path: Path
+) -> None:
+    journal = await journal_with(files)
+    path = tmp_path / segment_name(1)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes(min(30, len(whole) - at)) + whole[at + 30 :])
+        create_journal(files, BLOCK, CONFIGURATION, FIRST)
+    journal.close()
+    journal = await journal_with(files)
+    journal.setCurrentTerm(0, None)
+    await journal.commit(INLINE)
+    journal.close()
+    damage(path, 20)
+    with pytest.raises(StorageCorrupt, match="superblock"):
+        create_journal(files, BLOCK, CONFIGURATION, FIRST)
 
 
 async def test_a_failed_sync_is_final(files: DiskFiles) -> None:

@@ -1,0 +1,69 @@
+"""Golden bytes of the journal's format 2 and the superblock's. What a daemon wrote yesterday must
+be readable by the one that starts today; a difference here is a new format, or a bug."""
+
+from __future__ import annotations
+
+import random
+
+from muster.sim.disk import SimDisk
+from muster.storage.journal import Journal, create_journal, open_journal, segment_name
+from muster.storage.superblock import Superblock, read_superblock, write_superblock
+from muster_protocol.wire.raft import Configuration, Voter
+
+BLOCK = Superblock(2, "a" * 32, "b" * 32, "c" * 16, bytes(range(16)))
+SEGMENT = bytes.fromhex(
+    "a6014c3a00000092b167dd859902d92061616161616161616161616161616161616161616161616161616161"
+    "61616161d9206262626262626262626262626262626262626262626262626262626262626262b06363636363"
+    "63636363636363636363630100c0929192d92061616161616161616161616161616161616161616161616161"
+    "61616161616161b06363636363636363636363636363636301005aa602996300000011512aaa150000000000"
+    "0000010000000000000000015aa604877a000000039ab2773c9200c05aa6064aee00000010e96c9b9cf37250"
+    "ba2d86128c9afe15fac81f2d785aa604eb1a000000243bf330f39207d9206161616161616161616161616161"
+    "6161616161616161616161616161616161615aa602b44f00000013fa353f8f00000000000000020000000000"
+    "0000077075745aa606781900000010072e9f84815d1309763460cf397f96a4e82480f15a"
+)
+"""The founding; a term with a vote and an entry, in a batch of their own; the mark behind it."""
+
+SUPERBLOCK = bytes.fromhex(
+    "a610540d00000069ff5906f39502d92061616161616161616161616161616161616161616161616161616161"
+    "61616161d9206262626262626262626262626262626262626262626262626262626262626262b06363636363"
+    "6363636363636363636363c410000102030405060708090a0b0c0d0e0f5a"
+)
+
+
+def commit(journal: Journal) -> None:
+    work = journal.begin_commit()
+    assert work is not None
+    work()
+    journal.end_commit()
+
+
+def test_a_journal_is_written_as_it_was() -> None:
+    files = SimDisk(random.Random(1)).mount()
+    journal = create_journal(
+        files, BLOCK, Configuration((Voter("a" * 32, "c" * 16),)), (b"\1", 1, 0)
+    )
+    commit(journal)
+    journal.setCurrentTerm(7, "a" * 32)
+    journal.add(b"put", 2, 7)
+    commit(journal)
+    mark = journal.begin_mark()
+    assert mark is not None
+    mark()
+    write_superblock(files, BLOCK)
+    assert files.read(segment_name(1)) == SEGMENT
+    assert files.read("superblock") == SUPERBLOCK
+
+
+def test_a_journal_is_read_as_it_was() -> None:
+    files = SimDisk(random.Random(1)).mount()
+    for name, data in ((segment_name(1), SEGMENT), ("superblock", SUPERBLOCK)):
+        handle = files.append(name)
+        handle.write(data)
+        handle.sync()
+    block = read_superblock(files)
+    assert block == BLOCK
+    journal, torn = open_journal(files, BLOCK, None)
+    assert torn == 0
+    assert journal[:] == [(b"\1", 1, 0), (b"put", 2, 7)]
+    assert (journal.getCurrentTerm(), journal.getVotedForNodeId()) == (7, "a" * 32)
+    assert files.read(segment_name(1)) == SEGMENT
