@@ -14,7 +14,8 @@ from deviations.stock import StockCluster, counted_syncs, way
 from deviations.table import deviation
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
 from muster.storage.files import DiskFiles
-from muster.storage.journal import Journal, create_journal, open_journal, segment_name
+from muster.storage.journal import Journal, segment_name
+from muster.storage.recovery import create_journal, open_journal
 from muster.storage.segments import MARK_BYTES
 from muster.storage.superblock import SUPERBLOCK_FORMAT, Superblock
 from muster_protocol.errors import StorageCorrupt

@@ -6,7 +6,8 @@ from __future__ import annotations
 import random
 
 from muster.sim.disk import SimDisk
-from muster.storage.journal import Journal, create_journal, open_journal, segment_name
+from muster.storage.journal import Journal, segment_name
+from muster.storage.recovery import create_journal, open_journal
 from muster.storage.superblock import Superblock, read_superblock, write_superblock
 from muster_protocol.wire.raft import Configuration, Voter
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from muster.storage.journal import (
-    _ENTRY_HEAD,
-    _HEADERS,
-    _INDEX,
-    _METAS,
-    _RESETS,
     ENTRY,
+    ENTRY_HEAD,
     HEADER,
+    HEADERS,
+    INDEX,
     META,
+    METAS,
     RESET,
+    RESETS,
     TRUNCATE,
 )
 from muster.storage.records import sound_records
@@ -48,19 +48,19 @@ class Durable:
 
     def take(self, kind: int, payload: bytes) -> None:
         if kind == HEADER:
-            header = _HEADERS.decode(payload)
+            header = HEADERS.decode(payload)
             self.term, self.vote = header.term, header.vote
         elif kind == ENTRY:
-            index, term = _ENTRY_HEAD.unpack_from(payload)
+            index, term = ENTRY_HEAD.unpack_from(payload)
             self.log[index] = term
         elif kind == TRUNCATE:
-            (first,) = _INDEX.unpack(payload)
+            (first,) = INDEX.unpack(payload)
             self.log = {i: t for i, t in self.log.items() if i < first}
         elif kind == META:
-            meta = _METAS.decode(payload)
+            meta = METAS.decode(payload)
             self.term, self.vote = meta.term, meta.vote
         elif kind == RESET:
-            reset = _RESETS.decode(payload)
+            reset = RESETS.decode(payload)
             self.log = {e.index: e.term for e in (reset.previous, reset.last)}
 
 

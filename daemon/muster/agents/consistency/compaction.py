@@ -18,6 +18,8 @@ from typing import Final, Generic, Protocol, TypeVar
 from muster.agents.consistency.raft.birth import LogTrimmed
 from muster.agents.consistency.raft.core import RaftCore
 from muster.storage.files import Files
+from muster.storage.images import write_image
+from muster.storage.journal import Segment
 from muster.storage.snapshots import SnapshotStore, verified_slices
 from muster_protocol.errors import RemoteError
 from muster_protocol.wire.raft import Manifest
@@ -139,6 +141,28 @@ class Compaction(Generic[S]):
             for name in removable:
                 self._files.remove(name)
             self._store.remove_older(manifest)
+
+        return remove
+
+    # --- what no snapshot shortens ----------------------------------------------------------
+
+    def begin_image(self) -> Callable[[], Segment] | None:
+        """The work that makes an image of the journal's sealed segments, while it goes on; None if
+        a snapshot has removed what was too much. `end_image` follows. Errors, when it is run:
+        StorageError, StorageCorrupt; nothing has changed."""
+        if not self._journal.is_bloated:
+            return None
+        sealed, manifest = list(self._journal.sealed), self._journal.manifest
+        block = self._journal.superblock
+        return lambda: write_image(self._files, block, sealed, manifest)
+
+    def end_image(self, image: Segment) -> Callable[[], None]:
+        """It is durable. The work that removes what it stands for."""
+        replaced = self._journal.put_image(image)
+
+        def remove() -> None:
+            for name in replaced:
+                self._files.remove(name)
 
         return remove
 

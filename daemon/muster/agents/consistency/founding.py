@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
-from muster.storage.journal import create_journal
+from muster.storage.recovery import create_journal
 from muster.storage.superblock import (
     MARK_KEY_BYTES,
     SUPERBLOCK_FORMAT,

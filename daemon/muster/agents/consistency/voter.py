@@ -21,7 +21,8 @@ from muster.agents.consistency.reads import Reads
 from muster.agents.consistency.replica import Replica
 from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapshot
 from muster.driver import Driver
-from muster.storage.journal import Journal, open_journal
+from muster.storage.journal import Journal
+from muster.storage.recovery import open_journal
 from muster.storage.snapshots import SnapshotStore
 from muster_protocol.consistency.commands import Command, Operation, Result, is_read
 from muster_protocol.consistency.divergence import EVERY, Divergence
@@ -168,6 +169,7 @@ class Voter:
         self._applied = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._snapshot_under_way = False
+        self._image_under_way = False
         self._store_in_use = trio.Lock()
         self._refused: bytes | None = None
         self.divergence = Divergence(me=self.me, voters=len(configuration.voters))
@@ -328,6 +330,10 @@ class Voter:
                 await self.journal.commit(self._offload)
                 journal = self.journal
                 self._driver.complete(LogDurable(journal.durable_lsn, journal.durable_index))
+                if journal.is_bloated and not self._image_under_way:
+                    assert self._nursery is not None
+                    self._image_under_way = True
+                    self._nursery.start_soon(self._make_image)
 
     # --- effects ------------------------------------------------------------------------------
 
@@ -399,6 +405,16 @@ class Voter:
                     await self._offload.run(remove, kind="snapshot")
         finally:
             self._snapshot_under_way = False
+
+    async def _make_image(self) -> None:
+        try:
+            async with self._store_in_use:
+                work = self.compaction.begin_image()
+                if work is not None:
+                    image = await self._offload.run(work, kind="snapshot")
+                    await self._offload.run(self.compaction.end_image(image), kind="snapshot")
+        finally:
+            self._image_under_way = False
 
     async def _install_snapshot(self, peer: NodeId, manifest: Manifest) -> None:
         """Fetch what the leader offered, make it durable, and start behind it."""

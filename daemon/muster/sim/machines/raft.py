@@ -288,6 +288,7 @@ class RaftVoters(EventHeap):
         if node.up:
             within_bounds(node.name, sizes_of_core(node.core, self._plan.policy))
             self.step(node, LogDurable())
+            self.snapshots.committed(node)
 
     def _close_batch(self, node: SimVoter) -> None:
         """As if nothing came behind it for long, now and then."""

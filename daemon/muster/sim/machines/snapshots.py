@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from muster.agents.consistency.compaction import SnapshotPolicy
 from muster.sim.checkers.bounds import within_bounds
 from muster.sim.machines.applied import History
-from muster.storage.journal import SEGMENT_BYTES_MAX
+from muster.storage.journal import SEGMENT_BYTES_MAX, Segment
 from muster_protocol.errors import RemoteError
 from muster_protocol.raftguard.events import SnapshotFailed, SnapshotInstalled
 from muster_protocol.types import NodeId
@@ -78,7 +78,7 @@ class Snapshots:
         self._plan = plan
         self.power_failing = plan.power_failing
         """May be changed at any time."""
-        self.taken = self.installed = self.failed = 0
+        self.taken = self.installed = self.failed = self.imaged = 0
 
     # --- taking -----------------------------------------------------------------------------
 
@@ -110,6 +110,33 @@ class Snapshots:
 
     def _took(self, node: SimVoter) -> None:
         node.is_taking = False
+        node.store_queue.done()
+
+    # --- images -----------------------------------------------------------------------------
+
+    def committed(self, node: SimVoter) -> None:
+        """A commit has ended."""
+        if node.journal.is_bloated and not node.is_imaging:
+            node.is_imaging = True
+            node.store_queue.use(functools.partial(self._image, node))
+
+    def _image(self, node: SimVoter) -> None:
+        work = node.compaction.begin_image()
+        if work is None:
+            self._took_image(node)
+        else:
+            self._work(node, work, functools.partial(self._imaged, node))
+
+    def _imaged(self, node: SimVoter, image: Segment) -> None:
+        self.imaged += 1
+        self._work(node, node.compaction.end_image(image), lambda _: self._replaced(node))
+
+    def _replaced(self, node: SimVoter) -> None:
+        within_bounds(node.name, (node.journal_files(),))
+        self._took_image(node)
+
+    def _took_image(self, node: SimVoter) -> None:
+        node.is_imaging = False
         node.store_queue.done()
 
     # --- installing -------------------------------------------------------------------------

@@ -18,13 +18,8 @@ from muster.sim.disk import SimDisk
 from muster.sim.machines.applied import History
 from muster.sim.machines.snapshots import StoreQueue
 from muster.storage.files import Files
-from muster.storage.journal import (
-    SEGMENT_BYTES_MAX,
-    Journal,
-    create_journal,
-    is_segment,
-    open_journal,
-)
+from muster.storage.journal import SEGMENT_BYTES_MAX, Journal, is_segment
+from muster.storage.recovery import create_journal, open_journal
 from muster.storage.snapshots import SnapshotStore, is_snapshot
 from muster.storage.superblock import SUPERBLOCK_FORMAT, Superblock
 from muster_protocol.effects import Notify
@@ -71,7 +66,7 @@ class SimVoter:
         self.committing = False
         self.under_way: Callable[[], None] | None = None
         """The commit that has begun."""
-        self.is_taking = self.is_installing = False
+        self.is_taking = self.is_installing = self.is_imaging = False
         self.store_queue = StoreQueue()
         self.links: dict[NodeId, int] = {}
         self.notes: list[Notify] = []
@@ -100,10 +95,12 @@ class SimVoter:
 
     def sizes_on_disk(self) -> Iterator[Size]:
         """Files. Only when nothing is on its way to be removed."""
-        names = list(self.disk.files)
-        segments = sum(map(is_segment, names))
-        yield Size("journal files", segments, self.journal.segments)
-        yield Size("snapshots", sum(map(is_snapshot, names)), 1)
+        yield self.journal_files()
+        yield Size("snapshots", sum(map(is_snapshot, self.disk.files)), 1)
+
+    def journal_files(self) -> Size:
+        """The same of the journal's alone."""
+        return Size("journal files", sum(map(is_segment, self.disk.files)), self.journal.segments)
 
     def holds(self, index: int, term: int) -> bool:
         """Is this committed entry on the disk, in the log or in a snapshot?"""

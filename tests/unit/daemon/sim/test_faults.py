@@ -349,7 +349,7 @@ def test_a_voter_that_cuts_off_what_rotted_is_a_violation(monkeypatch: pytest.Mo
             return SegmentRead(sound_records(data[:offset])[0], offset, 1, is_closed=False)
 
     async def scene(cluster: SimCluster, injector: Injector) -> None:
-        monkeypatch.setattr("muster.storage.journal.read_segment", takes_damage_for_torn)
+        monkeypatch.setattr("muster.storage.recovery.read_segment", takes_damage_for_torn)
         with pytest.raises(Violated, match="bit rot"):
             await rot_often(cluster, injector)
 

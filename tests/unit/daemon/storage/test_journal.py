@@ -13,7 +13,9 @@ import pytest
 import muster.storage.journal as journal_module
 from muster.sim.disk import SimDisk
 from muster.storage.files import DiskFiles
-from muster.storage.journal import Journal, create_journal, open_journal, segment_name
+from muster.storage.images import write_image
+from muster.storage.journal import SLACK_SEGMENTS, Journal, segment_name
+from muster.storage.recovery import create_journal, open_journal
 from muster.storage.superblock import (
     SUPERBLOCK_FORMAT,
     Superblock,
@@ -581,3 +583,85 @@ def test_the_superblock_comes_back_and_damage_is_refused(files: DiskFiles, tmp_p
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(StorageCorrupt):
         read_superblock(files)
+
+
+async def test_what_no_snapshot_shortens_is_bounded_by_images(files: DiskFiles) -> None:
+    """Votes in term after term, and a tail that each new leader replaces."""
+    journal = await journal_with(files, 1, 1)
+    journal.segment_bytes_max = 2_000
+    largest, images = 0, 0
+    for term in range(2, 400):
+        journal.deleteEntriesFrom(2)
+        journal.setCurrentTerm(term, "a" * 32)
+        for index in range(3, 6):
+            journal.add(b"of term %d" % term, index, term)
+        await journal.commit(INLINE)
+        if journal.is_bloated:
+            image = write_image(files, BLOCK, list(journal.sealed), None)
+            for name in journal.put_image(image):
+                files.remove(name)
+            images += 1
+        largest = max(largest, sum(len(files.read(name) or b"") for name in files.names()))
+    assert images > 5
+    assert largest < 2_000 * (SLACK_SEGMENTS + 3)
+    journal.close()
+    again = reopen(files)
+    assert (again.getCurrentTerm(), again.getVotedForNodeId()) == (399, "a" * 32)
+    assert [entry[1:] for entry in again[:]] == [(1, 0), (2, 1), (3, 399), (4, 399), (5, 399)]
+    again.close()
+
+
+async def test_an_image_leaves_out_what_a_snapshot_covers_and_goes_behind_the_next_one(
+    files: DiskFiles,
+) -> None:
+    journal = await journal_with(files)
+    journal.segment_bytes_max = 300
+    for index in range(2, 60):
+        journal.add(b"command %d" % index, index, 1)
+        await journal.commit(INLINE)
+    manifest = Manifest(journal.entry_at(29), journal.entry_at(30), CONFIGURATION, 0, b"\0" * 32)
+    image = write_image(files, BLOCK, list(journal.sealed), manifest)
+    for name in journal.put_image(image):
+        files.remove(name)
+    assert [name for name in files.names() if name.endswith(".img")] == [image.name]
+    journal.close()
+    again = reopen(files, manifest)
+    assert (again.first_index, again.last_index) == (29, 59)
+    for index in range(60, 63):
+        again.add(b"more", index, 1)
+    await again.commit(INLINE)
+    last = Manifest(again.entry_at(60), again.entry_at(61), CONFIGURATION, 0, b"\0" * 32)
+    assert image.name in again.trim(last, keep_entries=0, keep_bytes=0)
+    again.close()
+
+
+async def test_an_image_that_is_not_whole_is_damage(files: DiskFiles, tmp_path: Path) -> None:
+    journal = await two_segments(files)
+    image = write_image(files, BLOCK, list(journal.sealed), None)
+    journal.close()
+    path = tmp_path / image.name
+    whole = path.read_bytes()
+    for data in (whole[:-5], whole[: whole.rindex(b"\xa6")], whole[:50] + b"?" + whole[51:]):
+        path.write_bytes(data)
+        with pytest.raises(StorageCorrupt, match=r"journal-00000001.img"):
+            reopen(files)
+    path.write_bytes(whole)
+    assert reopen(files).last_index == 4
+    assert segment_name(1) not in files.names()
+
+
+async def test_an_image_that_is_back_without_what_followed_it_is_left_aside(
+    files: DiskFiles,
+) -> None:
+    journal = await journal_with(files, 1)
+    journal.segment_bytes_max = 1
+    for index in range(3, 8):
+        journal.add(b"x", index, 1)
+        await journal.commit(INLINE)
+    write_image(files, BLOCK, journal.sealed[:1], None)
+    manifest = Manifest(journal.entry_at(5), journal.entry_at(6), CONFIGURATION, 0, b"\0" * 32)
+    journal.close()
+    files.remove(segment_name(2))
+    again = reopen(files, manifest)
+    assert (again.first_index, again.last_index) == (5, 7)
+    again.close()
