@@ -273,22 +273,18 @@ class _Connection:
 
     async def run(self) -> None:
         """Answer until the client closes. Errors: RemoteError, trio's stream errors."""
-        sockets = self._service.sockets
-        sockets.add(self._fd, self._read)
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                try:
-                    with self._service.clock.move_on_after(HELLO_S) as waiting:
-                        await self._greeted.wait()
-                    if waiting.cancelled_caught:
-                        raise RemoteError("protocol", "no hello came")
-                    await self._ended.wait()
-                finally:
-                    self._nursery = None  # before it is closed to new tasks
-                nursery.cancel_scope.cancel()
-        finally:
-            sockets.remove(self._fd)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._service.sockets.add(self._fd, self._read)
+            try:
+                with self._service.clock.move_on_after(HELLO_S) as waiting:
+                    await self._greeted.wait()
+                if waiting.cancelled_caught:
+                    raise RemoteError("protocol", "no hello came")
+                await self._ended.wait()
+            finally:
+                self._stop()  # before the nursery is closed to new tasks
+            nursery.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure
         self._session.close()
@@ -312,11 +308,17 @@ class _Connection:
                 self._is_held = True
                 self._service.sockets.hold(self._fd)
 
+    def _stop(self) -> None:
+        """Nothing more is read, or begun to be written: to be called before the socket is closed,
+        whose number may be another connection's a moment later."""
+        if self._nursery is not None:
+            self._nursery = None
+            self._service.sockets.remove(self._fd)
+
     def _end(self, failure: Exception | None) -> None:
-        """Nothing more is read or written."""
-        self._nursery = None
+        """It is over."""
+        self._stop()
         self._failure = failure
-        self._service.sockets.remove(self._fd)
         self._greeted.set()
         self._ended.set()
 
@@ -359,15 +361,20 @@ class _Connection:
             self._requests[request.id] = ask
             service.asks.append(ask)
             return
-        assert self._nursery is not None, "nothing is read after the end"
         if method in service.stream_handlers:
             items = service.stream_handlers[method](params, self._caller)
-            work = functools.partial(self._stream_items, request.id, items)
-            self._nursery.start_soon(self._answer, request.id, method, work)
+            self._start(request.id, method, functools.partial(self._stream_items, request.id, items))
         else:
             asked = functools.partial(service.handlers[method], params, self._caller)
-            work = functools.partial(self._reply, request.id, asked)
-            self._nursery.start_soon(self._answer, request.id, method, work)
+            self._start(request.id, method, functools.partial(self._reply, request.id, asked))
+
+    def _start(
+        self, request_id: int, method: str, work: Callable[[], Awaitable[FromServer]]
+    ) -> None:
+        """Make a request a task. It can be cancelled from now on, not from its first turn on."""
+        assert self._nursery is not None, "nothing is read after the end"
+        scope = self._requests[request_id] = trio.CancelScope()
+        self._nursery.start_soon(self._answer, request_id, method, work, scope)
 
     def answer(
         self, ask: Ask, outcome: Result | Exception | Callable[[], Awaitable[Result]]
@@ -380,15 +387,17 @@ class _Connection:
         elif isinstance(outcome, Exception):
             self._answered(ask.id, self._failure_of(ask.id, ask.method, outcome))
         else:
-            work = functools.partial(self._reply, ask.id, outcome)
-            self._nursery.start_soon(self._answer, ask.id, ask.method, work)
+            self._start(ask.id, ask.method, functools.partial(self._reply, ask.id, outcome))
 
     async def _answer(
-        self, request_id: int, method: str, work: Callable[[], Awaitable[FromServer]]
+        self,
+        request_id: int,
+        method: str,
+        work: Callable[[], Awaitable[FromServer]],
+        scope: trio.CancelScope,
     ) -> None:
         """A request that is a task. Errors: trio's, when the client is gone."""
-        with trio.CancelScope() as scope:
-            self._requests[request_id] = scope
+        with scope:
             try:
                 last = await work()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -482,7 +491,7 @@ class _Connection:
     async def _give_up(self) -> None:
         who = {"pid": self._caller.pid, "uid": self._caller.uid}
         self._service.notify(Notify("control.client.unread", Severity.WARNING, who))
-        self._service.sockets.remove(self._fd)  # its number may be another's in a moment
+        self._stop()
         await trio.aclose_forcefully(self._stream)
         raise trio.ClosedResourceError("the client does not read its replies")
 

@@ -26,11 +26,14 @@ class SocketSet:
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._held: set[int] = set()
+        self._has_ended = False
 
     def add(self, fd: int, is_readable: Callable[[], None]) -> None:
-        """Call `is_readable()` in each turn in which there is something to read, or the end."""
-        self._readers[fd] = is_readable
-        self._epoll.register(fd, select.EPOLLIN)
+        """Call `is_readable()` in each turn in which there is something to read, or the end. Never,
+        once `run` has ended: who comes last is about to be cancelled with all others."""
+        if not self._has_ended:
+            self._epoll.register(fd, select.EPOLLIN)
+            self._readers[fd] = is_readable
 
     def hold(self, fd: int) -> None:
         """Do not read it, until `go_on`. It leaves the set, or its end would be told for ever."""
@@ -45,7 +48,7 @@ class SocketSet:
             self._epoll.register(fd, select.EPOLLIN)
 
     def remove(self, fd: int) -> None:
-        """Forget it; also twice."""
+        """Forget it. Once: its number may be another's after it was closed."""
         if self._readers.pop(fd, None) is not None and fd not in self._held:
             self._epoll.unregister(fd)
         self._held.discard(fd)
@@ -61,6 +64,7 @@ class SocketSet:
                         reader()
                 self._turn_ended()
         finally:
+            self._has_ended = True
             trio.lowlevel.notify_closing(self._epoll.fileno())
             self._epoll.close()
             self._readers.clear()
