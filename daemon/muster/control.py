@@ -363,10 +363,11 @@ class _Connection:
             return
         if method in service.stream_handlers:
             items = service.stream_handlers[method](params, self._caller)
-            self._start(request.id, method, functools.partial(self._stream_items, request.id, items))
+            work = functools.partial(self._stream_items, request.id, items)
         else:
             asked = functools.partial(service.handlers[method], params, self._caller)
-            self._start(request.id, method, functools.partial(self._reply, request.id, asked))
+            work = functools.partial(self._reply, request.id, asked)
+        self._start(request.id, method, work)
 
     def _start(
         self, request_id: int, method: str, work: Callable[[], Awaitable[FromServer]]

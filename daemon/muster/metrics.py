@@ -7,12 +7,18 @@ into families with names, units and help. One registry per node, no module state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from muster import __version__
@@ -23,6 +29,8 @@ from muster_protocol.raftguard.events import Role
 from muster_protocol.wire.membership import MemberState
 
 if TYPE_CHECKING:
+    from muster.agents.consistency.voter import Voter
+    from muster.histogram import Histogram
     from muster.node import Node
 
 Sample = tuple[tuple[str, ...], float]
@@ -85,12 +93,63 @@ def _refused(node: Node) -> Iterable[Sample]:
 
 def _voter(read: Callable[[Any], float]) -> Callable[[Node], Iterable[Sample]]:
     def samples(node: Node) -> Iterable[Sample]:
-        assert node.parts is not None
-        consistency = node.parts.agents.consistency
-        if consistency is not None and consistency.voter is not None:
-            yield (), read(consistency.voter)
+        if (voter := _voter_of(node)) is not None:
+            yield (), read(voter)
 
     return samples
+
+
+def _voter_of(node: Node) -> Voter | None:
+    """The node's voter, while it runs."""
+    assert node.parts is not None
+    consistency = node.parts.agents.consistency
+    return consistency.voter if consistency is not None else None
+
+
+def _by_cause(read: Callable[[Any], Mapping[str, int]]) -> Callable[[Node], Iterable[Sample]]:
+    def samples(node: Node) -> Iterable[Sample]:
+        if (voter := _voter_of(node)) is not None:
+            for cause, count in read(voter).items():
+                yield (cause,), count
+
+    return samples
+
+
+def _proposals(node: Node) -> Iterable[Sample]:
+    if (voter := _voter_of(node)) is not None:
+        proposals = voter.proposals
+        yield ("committed",), proposals.committed
+        yield ("unknown",), proposals.unknown
+        yield ("not-leader",), proposals.refused
+        yield ("overload",), proposals.overloaded
+
+
+def _reads(node: Node) -> Iterable[Sample]:
+    if (voter := _voter_of(node)) is not None:
+        yield ("confirmed",), voter.reads.confirmed
+        yield ("not-leader",), voter.reads.refused
+        yield ("overload",), voter.reads.overloaded
+
+
+def _lag_entries(node: Node) -> Iterable[Sample]:
+    for name, voter, (acknowledged, _) in _followers(node):
+        yield (name,), voter.journal.last_index - acknowledged
+
+
+def _answer_age(node: Node) -> Iterable[Sample]:
+    for name, _, (_, answered_at) in _followers(node):
+        if answered_at is not None:
+            yield (name,), node.world.clock.now() - answered_at
+
+
+def _followers(node: Node) -> Iterator[tuple[str, Voter, tuple[int, float | None]]]:
+    """On the leader: each follower's name, and what it last acknowledged, and when."""
+    voter = _voter_of(node)
+    if voter is None or voter.core.role is not Role.LEADER:
+        return
+    names = {member.id: member.name for member in node.members()}
+    for follower, answer in voter.core.guard.acknowledged().items():
+        yield names.get(follower, follower), voter, answer
 
 
 def _vitals(read: Callable[[Any], float]) -> Callable[[Node], Iterable[Sample]]:
@@ -112,12 +171,27 @@ FAMILIES: Final = (
            _voter(lambda voter: voter.core.applied_index)),
     Family("muster_raft_durable_index", False, "Highest log index on this disk.", (),
            _voter(lambda voter: voter.journal.durable_index)),
-    Family("muster_raft_campaigns", True, "Elections that this node started.", (),
-           _voter(lambda voter: voter.core.guard.statistics().campaigns)),
+    Family("muster_raft_campaigns", True, "Elections that this node started, by what it missed.",
+           ("cause",), _by_cause(lambda voter: voter.core.guard.statistics().campaigns_by_cause)),
     Family("muster_raft_elections_won", True, "Elections that this node won.", (),
            _voter(lambda voter: voter.core.guard.statistics().elections_won)),
+    Family("muster_raft_leaderships_lost", True, "How often this node stopped leading, and why.",
+           ("cause",), _by_cause(lambda voter: voter.core.guard.statistics().leaderships_lost)),
+    Family("muster_raft_follower_lag_entries", False,
+           "On the leader: log entries that a follower has not acknowledged.", ("follower",),
+           _lag_entries),
+    Family("muster_raft_follower_answer_age_seconds", False,
+           "On the leader: time since a follower's latest answer.", ("follower",), _answer_age),
     Family("muster_raft_proposals_pending", False, "Commands that wait for their commit.", (),
            _voter(lambda voter: voter.proposals.pending)),
+    Family("muster_raft_proposals_pending_bytes", False, "And their size.", (),
+           _voter(lambda voter: voter.proposals.pending_bytes)),
+    Family("muster_raft_proposals", True, "Commands handed to this voter, by what became of them.",
+           ("outcome",), _proposals),
+    Family("muster_raft_reads", True, "Linearizable reads of this voter: confirmed, or why not.",
+           ("outcome",), _reads),
+    Family("muster_raft_reads_waiting", False, "Reads that wait for a majority's word.", (),
+           _voter(lambda voter: voter.reads.waiting)),
     Family("muster_raft_states_diverged", False, "Voters known to have another state.", (),
            _voter(lambda voter: len(voter.divergence.diverged))),
     Family("muster_raft_journal_bytes", False, "Journal on this disk, in bytes.", (),
@@ -150,8 +224,40 @@ FAMILIES: Final = (
            _vitals(lambda vitals: vitals.process_cpu_s)),
     Family("muster_uptime_seconds", False, "Time since the start.", (),
            lambda node: [((), node.world.clock.now() - node.started_at)]),
+    Family("muster_loop_lag_max_seconds", False, "The latest that the loop ever was.", (),
+           lambda node: [((), node.loop_lag.seconds.max_s)]),
     Family("muster_build_info", False, "1, with the release as a label.", ("build",),
            lambda _node: [((__version__,), 1.0)]),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramFamily:
+    """The same for how long something takes; None where there is none."""
+
+    name: str
+    help: str
+    read: Callable[[Node], Histogram | None]
+
+
+def _voter_seconds(read: Callable[[Voter], Histogram]) -> Callable[[Node], Histogram | None]:
+    def histogram(node: Node) -> Histogram | None:
+        voter = _voter_of(node)
+        return None if voter is None else read(voter)
+
+    return histogram
+
+
+HISTOGRAMS: Final = (
+    HistogramFamily("muster_raft_sync_seconds",
+                    "A group commit of the journal: write, sync, and the way there and back.",
+                    _voter_seconds(lambda voter: voter.sync_seconds)),
+    HistogramFamily("muster_raft_commit_seconds",
+                    "A batch of commands from its proposal here until it was applied here.",
+                    _voter_seconds(lambda voter: voter.proposals.commit_seconds)),
+    HistogramFamily("muster_loop_lag_seconds",
+                    "How late the loop wakes who waits for a moment, ten looks a second.",
+                    lambda node: node.loop_lag.seconds),
 )  # fmt: skip
 
 
@@ -168,6 +274,16 @@ class NodeCollector(Collector):
             for labels, value in family.read(self._node):
                 metric.add_metric(labels, float(value))
             yield metric
+        for described in HISTOGRAMS:
+            timed = HistogramMetricFamily(described.name, described.help)
+            if (histogram := described.read(self._node)) is not None:
+                buckets = [(_bound(bound), count) for bound, count in histogram.cumulative()]
+                timed.add_metric((), buckets, histogram.sum_s)
+            yield timed
+
+
+def _bound(seconds: float) -> str:
+    return "+Inf" if math.isinf(seconds) else str(seconds)
 
 
 def pages(node: Node) -> dict[str, Callable[[], Page]]:

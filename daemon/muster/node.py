@@ -42,6 +42,7 @@ from muster.net.tls import PlainSecurity, StreamSecurity, TlsSecurity
 from muster.recorder import FlightRecorder
 from muster.runtime.bus import Bus
 from muster.runtime.executor import RecordFiles, Services
+from muster.runtime.looplag import LoopLag
 from muster.runtime.supervisor import AgentSpec, Supervisor
 from muster.storage.superblock import read_superblock
 from muster_protocol.crypto.insecure import InsecureKeys
@@ -132,6 +133,8 @@ class Node:
         self.world: World = world
         self.place = Place()
         self.started_at: float = world.clock.now()
+        self.loop_lag = LoopLag(world.clock)
+        """For whoever serves this node's host to run."""
         self._keyring = keyring
         self._machine_id = machine_id
         self.log = log

@@ -41,6 +41,7 @@ async def serve_host(
                 every_change=node.config.log.level == "debug",
             )
             nursery.start_soon(audit.run)
+            nursery.start_soon(node.loop_lag.run)
             await nursery.start(_control_server(node, audit).run)
             task_status.started()
     finally:

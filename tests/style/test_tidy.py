@@ -152,7 +152,7 @@ def test_links_in_the_documents_lead_somewhere() -> None:
 
 
 def test_metrics_are_documented_one_by_one() -> None:
-    from muster.metrics import FAMILIES
+    from muster.metrics import FAMILIES, HISTOGRAMS
 
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", text, flags=re.MULTILINE)
@@ -165,6 +165,7 @@ def test_metrics_are_documented_one_by_one() -> None:
         )
         for family in FAMILIES
     ]
+    expected += [(family.name, "histogram", "", family.help) for family in HISTOGRAMS]
     assert rows == expected
 
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from muster_protocol.raftguard.causes import ElectionCause
+
 if TYPE_CHECKING:
     from muster_protocol.raftguard.events import LogView
     from muster_protocol.types import NodeId, Rng
@@ -50,28 +52,34 @@ class Elections:
         self._round: PreVoteRound | None = None
         self._voted_for_us: list[NodeId] = []
         self.deadline = now + self._timeout()
+        self.cause = ElectionCause.STARTED
+        """Of the election that comes when the deadline has passed."""
 
     def leader_heard(self, now: float) -> None:
         """A leader of the present term spoke."""
         self._leader_heard = now
         self._round = None
         self.deadline = now + self._timeout()
+        self.cause = ElectionCause.LEADER_SILENT
 
     def leader_lost(self, now: float) -> None:
         """The leader's stream closed: do not wait for a time-out."""
         self._leader_heard = None
         self.deadline = min(self.deadline, now + self._rng.random() * STREAM_LOST_JITTER_S)
+        self.cause = ElectionCause.LEADER_STREAM_LOST
 
     def leadership_lost(self, now: float) -> None:
         """We led and no longer do: give the others a full time-out."""
         self._leader_heard = None
         self.deadline = now + self._timeout()
+        self.cause = ElectionCause.LEADERSHIP_LOST
 
     def vote_granted(self, now: float) -> None:
         """To another candidate: give him a full time-out to win and to say so (Raft, section 5.2).
         Our own attempt, which may be due within milliseconds, would depose him."""
         self._round = None
         self.deadline = now + self._timeout()
+        self.cause = ElectionCause.VOTE_IN_VAIN
 
     @property
     def leader_heard_at(self) -> float | None:

@@ -39,6 +39,7 @@ from typing import Any, Final
 from muster_protocol.effects import DeadlineReached, Effect, Notify
 from muster_protocol.errors import RemoteError
 from muster_protocol.raftguard.appends import CommittedEntryConflict, FollowerLog
+from muster_protocol.raftguard.causes import Causes, ElectionCause
 from muster_protocol.raftguard.elections import Elections
 from muster_protocol.raftguard.events import (
     Campaign,
@@ -110,6 +111,9 @@ class GuardStatistics:
     dropped: Mapping[str, int]
     campaigns: int
     elections_won: int
+    campaigns_by_cause: Mapping[str, int]
+    leaderships_lost: Mapping[str, int]
+    """By cause."""
     pre_vote_rounds: int
     held_frames: int
     unsynced_bytes: int
@@ -141,6 +145,7 @@ class RaftGuard:
         self._reads = ReadIndex(majority=configuration.majority, log=log)
         self._heartbeat_at = now
         self._dropped: dict[str, int] = {}
+        self._causes = Causes()
         self._campaigns = self._elections_won = self._pre_vote_rounds = 0
         self._handlers: dict[type[Any], Callable[[Any, float], Effects]] = {
             PeerUp: self._on_peer_up,
@@ -198,6 +203,8 @@ class RaftGuard:
             dropped=dict(self._dropped),
             campaigns=self._campaigns,
             elections_won=self._elections_won,
+            campaigns_by_cause=self._causes.campaigns,
+            leaderships_lost=self._causes.losses,
             pre_vote_rounds=self._pre_vote_rounds,
             held_frames=len(self._held),
             unsynced_bytes=self._room.unsynced_bytes,
@@ -254,6 +261,9 @@ class RaftGuard:
 
     def _on_role_changed(self, event: RoleChanged, now: float) -> Effects:
         was, self.role = self.role, event.role
+        self._causes.role_changed(
+            was, event.role, term=self._log.current_term, handed_over=self.is_handing_over
+        )
         self._handover.role_changed(now)
         shut = ShutGate(self._peers)
         if event.role is Role.LEADER:
@@ -306,7 +316,7 @@ class RaftGuard:
         pre_vote = self._elections.start_round(now)
         self._pre_vote_rounds += 1
         if self.configuration.majority == 1:
-            return self._campaign(now)
+            return self._campaign(now, self._elections.cause)
         request = PreVoteRequest(
             term=self._log.current_term,
             next_term=pre_vote.next_term,
@@ -316,10 +326,11 @@ class RaftGuard:
         )
         return tuple(SendFrame(peer, request) for peer in self.connected())
 
-    def _campaign(self, now: float) -> Effects:
+    def _campaign(self, now: float, cause: ElectionCause) -> Effects:
         """Open the gate for the one tick that makes the engine a candidate. It is shut again here
         too: the engine does not report a change when a candidate becomes one once more."""
         self._campaigns += 1
+        self._causes.campaigned(cause)
         self._elections.campaign_started(now)
         return (OpenGate(self.connected()), Campaign(), ShutGate(self._peers))
 
@@ -335,13 +346,13 @@ class RaftGuard:
         if self.role is Role.LEADER or not frame.granted:
             return ()
         if 1 + self._elections.count_pre_vote(frame.round, peer) == self.configuration.majority:
-            return self._campaign(now)
+            return self._campaign(now, self._elections.cause)
         return ()
 
     def _on_timeout_now(self, peer: NodeId, frame: TimeoutNow, now: float) -> Effects:
         if frame.term != self._log.current_term or peer != self.leader:
             return self._drop("stale-timeout-now")
-        return self._campaign(now)
+        return self._campaign(now, ElectionCause.HANDED_OVER)
 
     def _on_vote_request(self, peer: NodeId, frame: VoteRequest, now: float) -> Effects:
         del now

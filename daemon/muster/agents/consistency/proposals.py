@@ -31,6 +31,7 @@ import msgspec
 import trio
 
 from muster.alarm import Alarm
+from muster.histogram import Histogram
 from muster_protocol.consistency.commands import (
     BATCH_FORMAT,
     Command,
@@ -80,6 +81,14 @@ class Change:
     encoded: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Proposed, and not known to be applied."""
+
+    changes: Sequence[Change]
+    proposed_at: float
+
+
 class Proposals:
     """The waiting commands of one node."""
 
@@ -90,12 +99,15 @@ class Proposals:
         self._propose = propose
         self._number = 0
         self._queue: collections.deque[Change] = collections.deque()
-        self._proposed: dict[int, list[Change]] = {}
+        self._proposed: dict[int, _Batch] = {}
         self._waiting_commands = self._waiting_bytes = self._queued_bytes = 0
         self._is_closed = False
         self._wake = trio.Event()
         self._alarm = Alarm(clock, self._look)
-        self.refused = self.unknown = self.committed = 0
+        self.refused = self.overloaded = self.unknown = self.committed = 0
+        """Outcomes that somebody waited for. Refused: this node did not lead."""
+        self.commit_seconds = Histogram()
+        """Of batches, from their proposal until they were applied here."""
 
     @property
     def pending(self) -> int:
@@ -119,7 +131,7 @@ class Proposals:
         change.command, change.encoded = checked_command(change.command)
         size_bytes = len(change.encoded)
         if not self._has_room(size_bytes):
-            self.refused += 1
+            self.overloaded += 1
             raise Refused("overload", "too many requests are waiting for the disk or the quorum")
         assert size_bytes <= BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES, "it was checked before"
         change.told = told
@@ -181,23 +193,24 @@ class Proposals:
 
     def commands(self, origin: str, number: int) -> Sequence[Command] | None:
         """The commands of a batch of ours that waits, as every replica decodes them."""
-        changes = self._proposed.get(number) if origin == self.origin else None
-        return None if changes is None else [change.command for change in changes]
+        batch = self._proposed.get(number) if origin == self.origin else None
+        return None if batch is None else [change.command for change in batch.changes]
 
     def applied(self, origin: str, number: int, results: Sequence[Result]) -> bool:
         """A batch was applied here. True if anybody here waited for it."""
         if origin != self.origin:
             return False
-        changes = self._proposed.pop(number, None)
-        if changes is None:
+        batch = self._proposed.pop(number, None)
+        if batch is None:
             return False
-        for change, result in zip(changes, results, strict=True):
+        self.commit_seconds.observe(self._clock.now() - batch.proposed_at)
+        for change, result in zip(batch.changes, results, strict=True):
             self._waiting_bytes -= len(change.encoded)
             told, change.told = change.told, None
             if told is not None:
                 self.committed += 1
                 told(change, result)
-        self._waiting_commands -= len(changes)
+        self._waiting_commands -= len(batch.changes)
         if self._queue:
             self._wake.set()
         return True
@@ -206,8 +219,8 @@ class Proposals:
         """Who waits for a batch of ours need not wait any longer: its outcome is unknown, and a
         retry at the new leader is answered at once."""
         proposed, self._proposed = self._proposed, {}
-        for changes in proposed.values():
-            for change in changes:
+        for batch in proposed.values():
+            for change in batch.changes:
                 self._settle(change, self._unknown)
         if self._queue:
             self._wake.set()  # to be refused
@@ -230,11 +243,12 @@ class Proposals:
         self._queued_bytes -= size
         self._number += 1
         number = self._number
-        self._proposed[number] = changes
+        self._proposed[number] = _Batch(changes, self._clock.now())
         commands = [msgspec.Raw(change.encoded) for change in changes]
         data = encode([BATCH_FORMAT, self.origin, number, commands])  # a `Batch`, to the byte
         if not self._propose(data):
-            for change in self._proposed.pop(number, []):
+            batch = self._proposed.pop(number, None)
+            for change in batch.changes if batch is not None else ():
                 self._settle(change, self._not_leader)
 
     def _has_room(self, size_bytes: int) -> bool:
@@ -248,8 +262,8 @@ class Proposals:
     def _look(self, now: float) -> float:
         """The alarm: who has waited too long is told so. The next deadline."""
         earliest = math.inf
-        for changes in self._proposed.values():
-            for change in changes:
+        for batch in self._proposed.values():
+            for change in batch.changes:
                 if change.told is None:
                     continue
                 if change.deadline <= now:

@@ -36,7 +36,7 @@ class Reads:
         self._ticket = 0
         self._waiting: collections.deque[_Reader] = collections.deque()
         self._is_closed = False
-        self.confirmed = self.refused = 0
+        self.confirmed = self.refused = self.overloaded = 0
 
     @property
     def waiting(self) -> int:
@@ -49,6 +49,7 @@ class Reads:
         Errors: Refused("not-leader"), also where nobody answers in time; Refused("overload").
         """
         if self.waiting >= WAITING_COMMANDS_MAX:
+            self.overloaded += 1
             raise Refused("overload", "too many reads are waiting for the quorum")
         self._ticket += 1
         reader = _Reader(self._ticket)

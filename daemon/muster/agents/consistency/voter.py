@@ -21,6 +21,7 @@ from muster.agents.consistency.reads import Reads
 from muster.agents.consistency.replica import Replica
 from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapshot
 from muster.driver import Driver
+from muster.histogram import Histogram
 from muster.storage.journal import Journal
 from muster.storage.recovery import open_journal
 from muster.storage.snapshots import SnapshotStore
@@ -172,6 +173,8 @@ class Voter:
         self._image_under_way = False
         self._store_in_use = trio.Lock()
         self._refused: bytes | None = None
+        self.sync_seconds = Histogram()
+        """Of group commits, from taking what is to be written until the loop knows it synced."""
         self.divergence = Divergence(me=self.me, voters=len(configuration.voters))
 
     def _compaction(self) -> Compaction[Registry]:
@@ -327,7 +330,9 @@ class Voter:
                 await self._dirty.wait()
             self._dirty = trio.Event()
             while self.journal.is_dirty:
+                began = self._clock.now()
                 await self.journal.commit(self._offload)
+                self.sync_seconds.observe(self._clock.now() - began)
                 journal = self.journal
                 self._driver.complete(LogDurable(journal.durable_lsn, journal.durable_index))
                 if journal.is_bloated and not self._image_under_way:
