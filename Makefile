@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-etcd bench-failover bench-idle bench-sim sim sim-mutants nemesis lock install clean help
+.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-etcd bench-failover bench-transfer bench-quiet bench-idle bench-sim sim sim-mutants nemesis lock install clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,12 @@ bench-etcd: $(STAMP) ## durable puts of muster and etcd by turns: ROUNDS=5 SECON
 
 bench-failover: $(STAMP) ## SIGKILL of the leader to the next write, muster and etcd by turns: RUNS=30
 	@$(BIN)/python scripts/bench_failover.py --runs $(or $(RUNS),30)
+
+bench-transfer: $(STAMP) ## leadership handed over under load: time to the next write: RUNS=30
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_transfer.py --runs $(or $(RUNS),30)
+
+bench-quiet: $(STAMP) ## five idle daemons beside two busy loops a core: elections: FOR=10m
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_quiet.py --for $(or $(FOR),10m)
 
 bench-sim: $(STAMP) ## how fast simulations run: virtual seconds in a second of CPU
 	@$(BIN)/python scripts/bench_sim.py
