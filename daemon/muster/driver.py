@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -128,6 +129,9 @@ class Driver:
         self._overflow = overflow
         self._outbox: collections.deque[Effect] = collections.deque()
         self._wake = trio.Event()
+        self._sleeps_until = math.inf
+        """When `run` looks again by itself. It is woken for an earlier deadline only: to be woken
+        costs more than most events do."""
         self._outbox_filled = trio.Event()
         self._outbox_emptied = trio.Event()
         self._resumed = trio.Event()
@@ -158,7 +162,9 @@ class Driver:
         if self._is_closed:
             return False
         self._handle(event)
-        self._wake.set()
+        deadline = self.machine.deadline
+        if deadline is not None and deadline < self._sleeps_until:
+            self._wake.set()
         return True
 
     def close(self) -> None:
@@ -253,6 +259,7 @@ class Driver:
         else:
             self._wake = trio.Event()
             deadline = self.machine.deadline
+            self._sleeps_until = math.inf if deadline is None else deadline
             if deadline is None:
                 await self._wake.wait()
             else:

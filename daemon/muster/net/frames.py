@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from muster.net.locks import take
 from muster_protocol.errors import RemoteError
 from muster_protocol.wire.framing import FrameDecoder, frame
 
@@ -40,7 +41,8 @@ class FrameStream:
         begun and not finished ends the stream; whoever sends next gets BrokenResourceError.
         """
         data = frame(payload, bytes_max=self._bytes_max)
-        async with self._send_lock:
+        await take(self._send_lock)
+        try:
             if self.is_cut:
                 raise trio.BrokenResourceError("an earlier frame was cut short")
             try:
@@ -48,6 +50,8 @@ class FrameStream:
             except BaseException:
                 self.is_cut = True
                 raise
+        finally:
+            self._send_lock.release()
 
     async def receive(self) -> bytes:
         """The next frame's payload; b"" when the other side ended the stream between frames.

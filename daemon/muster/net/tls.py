@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from muster.net.locks import take
 from muster_protocol.crypto.certificates import (
     LEAF_KEY_BYTES,
     LEAF_SERIAL_BYTES,
@@ -155,7 +156,8 @@ class TlsStream:
 
     async def send_all(self, data: bytes) -> None:
         view = memoryview(data)
-        async with self._send_lock:
+        await take(self._send_lock)
+        try:
             while view:
                 self._check_open()
                 try:
@@ -164,6 +166,8 @@ class TlsStream:
                     raise trio.BrokenResourceError("TLS stream broken") from error
                 await self._flush()
                 view = view[RECORD_BYTES:]
+        finally:
+            self._send_lock.release()
 
     async def receive_some(self, bytes_max: int) -> bytes:
         """As `ByteStream`. It never sends, so it never waits for a peer that does not read: two

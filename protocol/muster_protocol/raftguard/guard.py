@@ -7,10 +7,10 @@ around it that lets only those messages through on which the engine is right:
   dropped. A stale leader is told the higher term and steps down: its engine is given a vote
   request that it can only refuse.
 * **Followers** (D1, D2): `appends` reduces what arrives.
-* **Acknowledgements** (D6, D11, D14): they are clamped to what is on the disk, never withheld,
-  because a leader takes a silent follower for a dead one. Where the sync is still running, the
-  rest is acknowledged when it ends. On the leader incoming ones are clamped to its own disk too
-  (`progress`).
+* **Acknowledgements** (D6, D11, D14): they are clamped to what is on the disk. Where the sync is
+  still running, the rest is acknowledged when it ends; what says nothing new waits for that, but
+  not for long, because a leader takes a silent follower for a dead one (`answers`). On the leader
+  incoming ones are clamped to its own disk too (`progress`).
 * **Room**: `room` says how much is taken into memory before it is on the disk. What finds none is
   dropped; the leader still hears from us, and is asked for it again by the next append behind it.
 * **Votes** (D4, D5, D7): a vote, and the request for one, leaves after the sync that makes the
@@ -38,6 +38,7 @@ from typing import Any, Final
 
 from muster_protocol.effects import DeadlineReached, Effect, Notify
 from muster_protocol.errors import RemoteError
+from muster_protocol.raftguard.answers import Answers
 from muster_protocol.raftguard.appends import CommittedEntryConflict, FollowerLog
 from muster_protocol.raftguard.causes import Causes, ElectionCause
 from muster_protocol.raftguard.elections import Elections
@@ -139,14 +140,14 @@ class RaftGuard:
         self._elections = Elections(log=log, rng=rng, now=now)
         self._held: collections.deque[tuple[int, tuple[Effect, ...]]] = collections.deque()
         self._room = Room(log)
-        self._owed: tuple[NodeId, int, int] | None = None
+        self._answers = Answers()
         self._installing: Manifest | None = None
         self._handover = Handover(log=log)
         self._reads = ReadIndex(majority=configuration.majority, log=log)
         self._heartbeat_at = now
         self._dropped: dict[str, int] = {}
         self._causes = Causes()
-        self._campaigns = self._elections_won = self._pre_vote_rounds = 0
+        self._elections_won = self._pre_vote_rounds = 0
         self._handlers: dict[type[Any], Callable[[Any, float], Effects]] = {
             PeerUp: self._on_peer_up,
             PeerDown: self._on_peer_down,
@@ -201,7 +202,7 @@ class RaftGuard:
     def statistics(self) -> GuardStatistics:
         return GuardStatistics(
             dropped=dict(self._dropped),
-            campaigns=self._campaigns,
+            campaigns=sum(self._causes.campaigns.values()),
             elections_won=self._elections_won,
             campaigns_by_cause=self._causes.campaigns,
             leaderships_lost=self._causes.losses,
@@ -291,7 +292,7 @@ class RaftGuard:
 
     def _forget_leader(self) -> None:
         self.leader = None
-        self._owed = None
+        self._answers.owed = None
 
     # --- timers and elections ---------------------------------------------------------------
 
@@ -329,7 +330,6 @@ class RaftGuard:
     def _campaign(self, now: float, cause: ElectionCause) -> Effects:
         """Open the gate for the one tick that makes the engine a candidate. It is shut again here
         too: the engine does not report a change when a candidate becomes one once more."""
-        self._campaigns += 1
         self._causes.campaigned(cause)
         self._elections.campaign_started(now)
         return (OpenGate(self.connected()), Campaign(), ShutGate(self._peers))
@@ -507,8 +507,8 @@ class RaftGuard:
             return ()
         if self.role is Role.LEADER:
             effects.extend(Deliver(peer, ack) for peer, ack in self._progress.after_sync())
-        elif self._owed is not None:
-            leader, index, term = self._owed
+        elif self._answers.owed is not None:
+            leader, index, term = self._answers.owed
             if term == self._log.current_term:
                 effects.extend(self._acknowledge(leader, index, term))
         return (*effects, TickEngine())
@@ -521,7 +521,9 @@ class RaftGuard:
         """
         term_is_durable = term == self._log.current_term and self._log.term_is_durable
         durable = min(index, self._log.durable_index) if term_is_durable else 0
-        self._owed = (peer, index, term) if durable < index else None
+        self._answers.owed = (peer, index, term) if durable < index else None
+        if not self._answers.is_due(peer, term, durable, heard_at=self._elections.leader_heard_at):
+            return ()
         if durable == 0:
             return (self._keep_alive(peer),)
         ack = Ack(term=term, next_index=durable + 1, success=True, reset=False)

@@ -526,3 +526,48 @@ async def test_waiting_for_the_disk_ends_with_the_driver(
         outer.start_soon(driver.wait_flushed)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_completed_wakes_the_driver_for_an_earlier_deadline_only(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    """To be woken costs more than most events do, and under load there are thousands a second."""
+    machine = Planned()
+    driver = Driver(machine, name="planned", clock=TrioClock(), perform=lambda effect: None)
+    await nursery.start(driver.run)
+    started = trio.current_time()
+    driver.complete(started + 2.0)
+    await trio.sleep(0.5)
+    looked = machine.looks
+    driver.complete(started + 3.0)
+    await trio.sleep(0.5)
+    assert machine.looks == looked + 1, "only `complete` itself looked"
+    driver.complete(started + 1.5)
+    await trio.sleep(3.0)
+    assert machine.fired == [pytest.approx(started + 1.5)]
+
+
+class Planned:
+    """Its events are deadlines."""
+
+    def __init__(self) -> None:
+        self._deadline: float | None = None
+        self.looks = 0
+        self.fired: list[float] = []
+
+    @property
+    def deadline(self) -> float | None:
+        self.looks += 1
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, instant: float | None) -> None:
+        self._deadline = instant
+
+    def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
+        if isinstance(event, DeadlineReached):
+            self.fired.append(now)
+            self._deadline = None
+        else:
+            self._deadline = event
+        return ()
