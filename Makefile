@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-etcd bench-failover bench-transfer bench-quiet bench-idle bench-sim sim sim-mutants nemesis lock install clean help
+.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-etcd bench-failover bench-transfer bench-quiet bench-lag bench-idle bench-sim sim sim-mutants nemesis lock install clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -57,6 +57,9 @@ bench-transfer: $(STAMP) ## leadership handed over under load: time to the next 
 
 bench-quiet: $(STAMP) ## five idle daemons beside two busy loops a core: elections: FOR=10m
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_quiet.py --for $(or $(FOR),10m)
+
+bench-lag: $(STAMP) ## how late the daemons' loops are under puts: SECONDS=10
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_lag.py --seconds $(or $(SECONDS),10)
 
 bench-sim: $(STAMP) ## how fast simulations run: virtual seconds in a second of CPU
 	@$(BIN)/python scripts/bench_sim.py
