@@ -238,8 +238,10 @@ def from_json(text: bytes, *, received_wall_s: float) -> Signal:
     _check_size(text)
     try:
         attributes = _JSON_DECODER.decode(text)
-        return _from_attributes(attributes, received_wall_s)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        signal = _from_attributes(attributes, received_wall_s)
+        encode(signal)  # JSON's numbers may be larger than those in which signals travel
+        return signal
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, UsageError) as error:
         raise RemoteError("garbage", f"not a CloudEvent: {error}") from error
 
 

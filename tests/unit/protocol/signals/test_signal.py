@@ -311,6 +311,14 @@ def test_any_attributes_make_a_signal_or_a_remote_error(attributes: dict[str, ob
     assert decode(encode(signal)) == signal
 
 
+@pytest.mark.parametrize("number", [-(2**63) - 1, 2**64])
+def test_a_number_in_which_no_signal_can_travel_is_garbage(number: int) -> None:
+    attributes = {"specversion": "1.0", "id": "0", "source": "", "type": "a.b", "data": {"n": 0}}
+    text = msgspec.json.encode(attributes).replace(b'"n":0', b'"n":%d' % number)
+    with pytest.raises(RemoteError, match="not a CloudEvent"):
+        from_json(text, received_wall_s=0.0)
+
+
 def test_data_that_json_cannot_hold_is_the_senders_error() -> None:
     with pytest.raises(UsageError):
         to_json(a_signal(data={"what": object()}))
