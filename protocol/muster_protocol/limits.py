@@ -52,6 +52,10 @@ VOTERS_MAX: Final = 7
 """Seats. More voters make every write slower and none of them safer; seven bear three losses, and
 Raft's authors and etcd advise no more."""
 
+BARRED_MAX: Final = 64
+"""Nodes that an operator keeps off a seat. Each is a decision of a person; the list travels with
+every change of the electorate."""
+
 WAITING_COMMANDS_MAX: Final = 10_000
 """Commands that wait in one node, for a batch, for their commit, or for the leader's answer:
 seconds of the highest rate measured. More is refused, so that a slow disk or a lost majority shows

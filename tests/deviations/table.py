@@ -95,21 +95,23 @@ DEVIATIONS: Final[Mapping[int, Deviation]] = {
     19: Deviation("method ids by position", "one replicated method"),
     20: Deviation(
         "several changes of the electorate at once",
-        "*next step*; the library's membership commands are off, never proposed, and dropped where "
-        "one arrives",
+        "an electorate is a whole list in an entry of ours, one voter is changed at a time "
+        "(`electorate`); the library's membership commands are off and dropped where one arrives",
     ),
     21: Deviation(
         "an uncommitted electorate is forgotten by a restart",
-        "*next step*; the electorate stands in the journal's header and does not change",
+        "the newest electorate of the log is in force, committed or not, and after a restart "
+        "again; truncation takes it back",
     ),
     22: Deviation(
         "a new node votes at once; who is removed is not told",
-        "*next step*; only founders have a seat, others forward without one",
+        "a learner gets the log without counting, and votes when it has it; who has no seat is "
+        "not supported by those who hear a leader",
     ),
     23: Deviation(
         "no cluster id, foreign voters",
-        "hello with cluster, id and journal generation; another process with a connected id is "
-        "refused (`links`)",
+        "hello with cluster, id and journal generation; an answer counts with the generation of "
+        "the seat (`peers`); another process with a connected id is refused (`links`)",
     ),
     24: Deviation(
         "no pre-vote",

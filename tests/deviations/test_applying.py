@@ -20,7 +20,6 @@ from muster.agents.consistency.replica import Replica
 from muster.clock import TrioClock
 from muster.sim.machines.voter import SimVoter
 from muster_protocol.consistency.commands import (
-    BATCH_FORMAT,
     Batch,
     Command,
     Delete,
@@ -96,9 +95,9 @@ def test_d16_an_exception_in_a_replicated_method_stops_everybody(stock: Stock) -
         on_applied=lambda origin, number, results, index: told.append(results),
         notify=lambda notice: None,
     )
-    replica.apply(encode(Batch(BATCH_FORMAT, "o", 1, (put(1, "boom"), put(2, "beside")))), 2)
+    replica.apply(encode(Batch("o", 1, (put(1, "boom"), put(2, "beside")))), 2)
     replica.apply(b"no batch", 3)
-    replica.apply(encode(Batch(BATCH_FORMAT, "o", 2, (put(3, "behind"),))), 4)
+    replica.apply(encode(Batch("o", 2, (put(3, "behind"),))), 4)
     assert [type(result) for results in told for result in results] == [Rejected, Done, Done]
     assert (replica.applied_index, replica.registry.revision, replica.skipped) == (4, 2, 2)
 

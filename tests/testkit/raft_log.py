@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from muster_protocol.wire.raft import Manifest
+from muster_protocol.wire.raft import Configuration, Manifest
 
 
 @dataclass
@@ -19,6 +19,8 @@ class Log:
     lsn: int = 0
     durable_lsn: int = 0
     manifest: Manifest | None = None
+    configuration: Configuration = field(default_factory=lambda: Configuration(()))
+    generation: str = "0" * 16
 
     @property
     def first_index(self) -> int:

@@ -66,6 +66,7 @@ def write_image(
 
 
 def _chunks(recovered: Recovered, superblock: Superblock, sequence: int) -> Iterator[bytes]:
+    assert recovered.configuration is not None, "no segment has a header"
     header = Header(
         JOURNAL_FORMAT,
         superblock.node,

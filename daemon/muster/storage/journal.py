@@ -4,7 +4,8 @@ In memory it is what pysyncobj expects of a journal (a sequence of `(command, in
 methods of `pysyncobj.journal.Journal`), and the `LogView` that the guard reads. On disk it is a
 list of segments `journal-00000001.seg`, ... of records; nothing is ever changed in place:
 
-* `HEADER` opens each segment: node, cluster, generation, term, vote and the electorate.
+* `HEADER` opens each segment: node, cluster, generation, term, vote, and an electorate that counts
+  in the first of all: with that of the snapshot, or of the founding, all later ones are entries.
 * `ENTRY`, `TRUNCATE` (all from an index on is void), `META` (term and vote).
 * `RESET`: the log now starts with these two entries, those of an installed snapshot.
 * `MARK` opens a batch, and says that all before it was synced (`segments`).
@@ -38,6 +39,7 @@ from muster.storage.segments import (
 )
 from muster.storage.superblock import Superblock
 from muster_protocol.errors import StorageError
+from muster_protocol.raftguard.electorate import Electorates
 from muster_protocol.types import HexId
 from muster_protocol.wire.codec import Decoder, encode
 from muster_protocol.wire.raft import Configuration, Entry, Generation, Manifest
@@ -145,7 +147,8 @@ class _Commit:
 class Recovered:
     """The state while segments are replayed."""
 
-    configuration: Configuration
+    configuration: Configuration | None = None
+    """Of the founding, or as it was told to a learner: what the first segment begins with."""
     entries: list[EngineEntry] = field(default_factory=list)
     term: int = 0
     vote: str | None = None
@@ -196,7 +199,7 @@ class Journal:
         self._entries = recovered.entries
         self.log_bytes = sum(len(entry[0]) for entry in self._entries)
         """Commands in memory."""
-        self.configuration = recovered.configuration
+        self.electorates = _electorates(recovered, manifest)
         self._term = recovered.term
         self._vote = recovered.vote
         self._manifest = manifest
@@ -218,6 +221,7 @@ class Journal:
         self._entries.append((command, index, term))
         self.log_bytes += len(command)
         self._buffer_highest = max(self._buffer_highest, index)
+        self.electorates.appended(command, index)
         self._append_record(ENTRY, ENTRY_HEAD.pack(index, term) + command)
 
     def deleteEntriesFrom(self, position: int) -> None:  # noqa: N802 (the engine's name)
@@ -228,6 +232,7 @@ class Journal:
         assert index > self._commit_index, "a committed entry would be truncated"
         self.log_bytes -= sum(len(entry[0]) for entry in self._entries[position:])
         del self._entries[position:]
+        self.electorates.truncated(index)
         self._durable_index = min(self._durable_index, index - 1)
         if self._committing is not None:
             self._committing.last_index = min(self._committing.last_index, index - 1)
@@ -306,6 +311,14 @@ class Journal:
     @property
     def durable_lsn(self) -> int:
         return self._durable_lsn
+
+    @property
+    def generation(self) -> str:
+        return self._superblock.generation
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.electorates.latest
 
     @property
     def meta_lsn(self) -> int:
@@ -488,7 +501,7 @@ class Journal:
             self._sequence,
             self._term,
             self._vote,
-            self.configuration,
+            self.electorates.all[0],
             self._segments[-1].synced_bytes if self._segments else 0,
         )
         return encode_record(HEADER, encode(header))
@@ -500,7 +513,7 @@ class Journal:
         self._entries = [engine_entry(manifest.previous), engine_entry(manifest.last)]
         self.log_bytes = sum(len(entry[0]) for entry in self._entries)
         self._manifest = manifest
-        self.configuration = manifest.configuration
+        self.electorates = Electorates(manifest.configuration)
         self._commit_index = manifest.last.index
         self._durable_index = 0
         if self._committing is not None:
@@ -519,6 +532,7 @@ class Journal:
         disk knows of the term and the vote would be in that segment or behind it.
         """
         self._manifest = manifest
+        self.electorates.covered(manifest.last.index)
         keep_from = manifest.previous.index
         oldest = max(self.first_index, keep_from - keep_entries)
         while keep_from > oldest:
@@ -539,3 +553,13 @@ class Journal:
 def engine_entry(entry: Entry) -> EngineEntry:
     """As the engine has it."""
     return (entry.command, entry.index, entry.term)
+
+
+def _electorates(recovered: Recovered, manifest: Manifest | None) -> Electorates:
+    """What the recovered log says about who votes. Errors: RemoteError."""
+    base = manifest.configuration if manifest is not None else recovered.configuration
+    assert base is not None, "no segment has a header"
+    electorates = Electorates(base)
+    for command, index, _ in recovered.entries:
+        electorates.appended(command, index)
+    return electorates

@@ -100,15 +100,13 @@ def open_journal(
 
     Errors: StorageCorrupt naming file and offset, with nothing changed; StorageError.
     """
-    recovered = Recovered(Configuration(()))
+    recovered = Recovered()
     found = _read_segments(files, superblock, recovered)
     if not found.segments:
         raise StorageCorrupt(
             f"{files.describe('')}: there is a superblock but no journal. What this node promised "
             "is lost; move the state directory away and let it join as a new member"
         )
-    if manifest is not None and manifest.configuration.index > recovered.configuration.index:
-        recovered.configuration = manifest.configuration
     is_aligned = _align(recovered, manifest, files)
     _repair(files, found)
     journal = Journal(
@@ -209,7 +207,7 @@ def replay_sealed(
 
     Errors: StorageError, StorageCorrupt.
     """
-    recovered = Recovered(Configuration(()))
+    recovered = Recovered()
     for each in sealed:
         if each.is_image:
             _replay_image(files, superblock, recovered, each.name)
@@ -269,7 +267,8 @@ def _replay(
             raise StorageCorrupt(f"{path}: does not begin with a segment header")
         header = HEADERS.decode(payload)
         _check_header(header, superblock, segment.sequence, path)
-        into.term, into.vote, into.configuration = header.term, header.vote, header.configuration
+        into.term, into.vote = header.term, header.vote
+        into.configuration = into.configuration or header.configuration
         for kind, payload in records[1:]:
             if kind != MARK:
                 _replay_record(kind, payload, into, segment, path)

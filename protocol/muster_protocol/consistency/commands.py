@@ -7,7 +7,7 @@ the same result (Patroni puts its time stamps into the command for the same reas
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -17,6 +17,7 @@ from muster_protocol.types import HexId, UInt
 from muster_protocol.wire.codec import Decoder, encode
 
 BATCH_COMMANDS_MAX = 10_000
+BATCH_TAG: Final = 1
 
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_BYTES_MAX)]
 Value = Annotated[bytes, msgspec.Meta(max_length=VALUE_BYTES_MAX)]
@@ -65,20 +66,16 @@ class Command(msgspec.Struct, frozen=True, array_like=True):
     operation: Operation
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True):
+class Batch(msgspec.Struct, frozen=True, array_like=True, tag=BATCH_TAG):
     """One log entry: all commands that arrived in one turn of the loop.
 
     `origin` and `number` name the proposal, so that the node which proposed it finds the waiting
     requests when the entry is applied.
     """
 
-    format: UInt
     origin: str
     number: UInt
     commands: Annotated[tuple[Command, ...], msgspec.Meta(max_length=BATCH_COMMANDS_MAX)]
-
-
-BATCH_FORMAT = 1
 
 
 class KeyValue(msgspec.Struct, frozen=True):

@@ -35,9 +35,10 @@ class Diverged:
 class Divergence:
     """What this voter knows of everybody's states."""
 
-    def __init__(self, *, me: NodeId, voters: int) -> None:
+    def __init__(self, *, me: NodeId, replicas: int) -> None:
         self._me = me
-        self._voters = voters
+        self.replicas = replicas
+        """How many keep the state: everybody with a seat."""
         self._own_index = 0
         self._known: dict[int, dict[NodeId, bytes]] = {}
         self._judged_index = 0
@@ -74,13 +75,13 @@ class Divergence:
     def _is_ripe(self, index: int) -> bool:
         """All have told, or those who lag have had their time."""
         is_old = index <= max(self._known) - EVERY * PATIENCE
-        return len(self._known[index]) == self._voters or is_old
+        return len(self._known[index]) == self.replicas or is_old
 
     def _judge(self, index: int) -> Diverged | None:
         states = self._known[index]
         said = list(states.values())
         most = max(said, key=said.count)
-        has_majority = said.count(most) > self._voters // 2
+        has_majority = said.count(most) > self.replicas // 2
         if has_majority:
             self.agreed_index = max(self.agreed_index, index)
         differs = [node for node, state in states.items() if state != most or not has_majority]

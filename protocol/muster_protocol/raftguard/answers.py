@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from muster_protocol.raftguard.events import LogView, SendFrame
+from muster_protocol.wire.raft import Ack
+
 if TYPE_CHECKING:
     from muster_protocol.types import NodeId
 
@@ -42,3 +45,8 @@ class Answers:
         self._to, self._durable = (leader, term), durable
         self._at = self._at if heard_at is None else heard_at
         return True
+
+
+def keep_alive(leader: NodeId, log: LogView) -> SendFrame:
+    """We are there, and acknowledge nothing."""
+    return SendFrame(leader, Ack(log.current_term, log.last_index + 1, success=False, reset=False))

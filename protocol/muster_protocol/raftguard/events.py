@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from muster_protocol.effects import Effect
 from muster_protocol.types import NodeId
-from muster_protocol.wire.raft import Manifest, RaftFrame
+from muster_protocol.wire.raft import Configuration, Manifest, RaftFrame
 
 
 class Role(enum.IntEnum):
@@ -54,6 +54,14 @@ class LogView(Protocol):
     def manifest(self) -> Manifest | None:
         """The newest durable snapshot."""
 
+    @property
+    def configuration(self) -> Configuration:
+        """The newest electorate in the log, committed or not."""
+
+    @property
+    def generation(self) -> str:
+        """This journal's."""
+
     def term_at(self, index: int) -> int | None:
         """The term of the entry at `index`; None where the log does not hold it."""
 
@@ -63,10 +71,12 @@ class LogView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PeerUp:
-    """A stream to a voter is open: hello exchanged, identity and generation checked."""
+    """A stream to a node of the cluster that has a journal is open: hello exchanged, identity
+    checked. `generation` is that of its journal."""
 
     peer: NodeId
     epoch: int
+    generation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,13 @@ class ShutGate(Effect):
     """Tell the engine that these peers are not connected."""
 
     peers: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigure(Effect):
+    """Make this the engine's electorate."""
+
+    configuration: Configuration
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ around it that lets only those messages through on which the engine is right:
 * **Elections** (D24): `elections`; the gate (`OpenGate`, `ShutGate`) is open while leader and for
   the moment in which a campaign starts. Left open, lost elections raised the term from 1 to 17 in
   20 s; so it is shut inside the very call in which the engine becomes candidate or follower.
-* **Members** (D23, D30): who is no voter with the right journal generation is not heard. An old
-  connection's frames carry an old epoch and are ignored.
+* **Members** (D20-D23, D30): the electorate is the log's newest (`electorate`), and changes by one
+  voter at a time. Only a voter with its own journal counts (`peers`); a learner gets the log. An
+  old connection's frames carry an old epoch and are ignored.
 * **Reads** (D26): `reads` asks a majority whether we still lead.
 * **Snapshots** (D9, D10, D13-D15, D32, D33): none travels through the engine. Where it would send
   one, the guard offers the manifest; the follower fetches the data on a stream of its own.
@@ -33,14 +34,14 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from muster_protocol.effects import DeadlineReached, Effect, Notify
 from muster_protocol.errors import RemoteError
-from muster_protocol.raftguard.answers import Answers
+from muster_protocol.raftguard.answers import Answers, keep_alive
 from muster_protocol.raftguard.appends import CommittedEntryConflict, FollowerLog
 from muster_protocol.raftguard.causes import Causes, ElectionCause
+from muster_protocol.raftguard.changes import why_not_change
 from muster_protocol.raftguard.elections import Elections
 from muster_protocol.raftguard.events import (
     Campaign,
@@ -58,6 +59,7 @@ from muster_protocol.raftguard.events import (
     ProposalRefused,
     ReadsRefused,
     ReadWanted,
+    Reconfigure,
     Role,
     RoleChanged,
     SafetyViolated,
@@ -70,8 +72,10 @@ from muster_protocol.raftguard.events import (
     TransferLeadership,
 )
 from muster_protocol.raftguard.handover import Handover
+from muster_protocol.raftguard.peers import Peers
 from muster_protocol.raftguard.progress import Progress
 from muster_protocol.raftguard.reads import ReadIndex
+from muster_protocol.raftguard.reports import GuardStatistics, electorate_changed, role_changed
 from muster_protocol.raftguard.room import Room
 from muster_protocol.raftguard.translation import (
     append_of,
@@ -102,40 +106,23 @@ HEARTBEAT_S: Final = 0.25
 HELD_FRAMES_MAX: Final = 1_024
 """Votes and requests that wait for a sync. A node votes once a term; more means a dead disk."""
 
+VOTERS_WORD: Final = (Vote, PreVote, ReadEcho)
+"""What counts towards a majority."""
+
 Effects = tuple[Effect, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GuardStatistics:
-    """For status and metrics."""
-
-    dropped: Mapping[str, int]
-    campaigns: int
-    elections_won: int
-    campaigns_by_cause: Mapping[str, int]
-    leaderships_lost: Mapping[str, int]
-    """By cause."""
-    pre_vote_rounds: int
-    held_frames: int
-    unsynced_bytes: int
 
 
 class RaftGuard:
     """One voter's guard. `handle` events in, effects out; `deadline` as everywhere."""
 
-    def __init__(
-        self, *, me: NodeId, configuration: Configuration, log: LogView, rng: Rng, now: float
-    ) -> None:
-        assert configuration.seat(me) is not None, "only voters have a guard"
+    def __init__(self, *, me: NodeId, log: LogView, rng: Rng, now: float) -> None:
         self.me = me
-        self.configuration = configuration
+        self.peers = Peers(me=me, generation=log.generation, configuration=log.configuration)
         self.role = Role.FOLLOWER
         self.leader: NodeId | None = None
         self.suspended = ""
         self._log = log
-        self._peers = tuple(NodeId(v.node) for v in configuration.voters if v.node != me)
-        self._epochs: dict[NodeId, int] = {}
-        self._progress = Progress(self._peers, majority=configuration.majority, log=log)
+        self._progress = Progress(log.configuration, me=me, log=log)
         self._follower = FollowerLog(log)
         self._elections = Elections(log=log, rng=rng, now=now)
         self._held: collections.deque[tuple[int, tuple[Effect, ...]]] = collections.deque()
@@ -143,7 +130,7 @@ class RaftGuard:
         self._answers = Answers()
         self._installing: Manifest | None = None
         self._handover = Handover(log=log)
-        self._reads = ReadIndex(majority=configuration.majority, log=log)
+        self._reads = ReadIndex(majority=log.configuration.majority, log=log)
         self._heartbeat_at = now
         self._dropped: dict[str, int] = {}
         self._causes = Causes()
@@ -188,7 +175,7 @@ class RaftGuard:
 
     @property
     def deadline(self) -> float | None:
-        if self.suspended:
+        if self.suspended or not self.peers.may_campaign:
             return None
         return self._heartbeat_at if self.role is Role.LEADER else self._elections.deadline
 
@@ -198,6 +185,27 @@ class RaftGuard:
     def after_engine(self) -> Effects:
         """What has become possible by what the engine did: to be called after each event."""
         return self._reads.go_on(self.connected()) if self.role is Role.LEADER else ()
+
+    def reconfigured(self, now: float) -> Effects:
+        """To be called when the log's newest electorate is another one than before, after the call
+        into the engine that made it so, and never during one."""
+        was_voter = self.peers.may_campaign
+        self.peers.reconfigured(self._log.configuration)
+        self._progress.reconfigured(self.configuration)
+        self._reads.majority = self.configuration.majority
+        if self.peers.may_campaign and not was_voter:
+            self._elections.leadership_lost(now)  # a full time-out before the first campaign
+        told = electorate_changed(self.configuration)
+        if self.role is not Role.LEADER or self.suspended:
+            return (Reconfigure(self.configuration), told)
+        return (Reconfigure(self.configuration), OpenGate(self.peers.followers()), told)
+
+    def why_not_change(self, wanted: Configuration) -> str:
+        """Why `wanted` cannot be proposed as the next electorate now; "" if it can be."""
+        if self.role is not Role.LEADER or self.suspended or self._handover.is_wanted:
+            return "this node does not lead"
+        matched = self._progress.matched
+        return why_not_change(wanted, me=self.me, log=self._log, matched=matched)
 
     def statistics(self) -> GuardStatistics:
         return GuardStatistics(
@@ -216,9 +224,14 @@ class RaftGuard:
         """Leadership is about to go to somebody else: nothing new may be proposed."""
         return self._handover.is_wanted
 
+    @property
+    def configuration(self) -> Configuration:
+        """The electorate in force."""
+        return self.peers.configuration
+
     def connected(self) -> tuple[NodeId, ...]:
         """The other voters to which a stream is open, in order of their ids."""
-        return tuple(peer for peer in self._peers if peer in self._epochs)
+        return self.peers.connected()
 
     def acknowledged(self) -> Mapping[NodeId, tuple[int, float | None]]:
         """As leader: index and time of each follower's latest answer."""
@@ -244,17 +257,15 @@ class RaftGuard:
 
     def _on_peer_up(self, event: PeerUp, now: float) -> Effects:
         del now
-        if event.peer not in self._peers:
-            return self._drop("not-a-voter")
-        self._epochs[event.peer] = event.epoch
-        if self.role is Role.LEADER and not self.suspended:
+        self.peers.up(event.peer, event.epoch, event.generation)
+        has_seat = self.peers.has_seat(event.peer)
+        if self.role is Role.LEADER and not self.suspended and has_seat:
             return (OpenGate((event.peer,)),)
         return ()
 
     def _on_peer_down(self, event: PeerDown, now: float) -> Effects:
-        if self._epochs.get(event.peer) != event.epoch:
+        if not self.peers.down(event.peer, event.epoch):
             return ()
-        del self._epochs[event.peer]
         if self.leader == event.peer:
             self._forget_leader()
             self._elections.leader_lost(now)
@@ -266,29 +277,19 @@ class RaftGuard:
             was, event.role, term=self._log.current_term, handed_over=self.is_handing_over
         )
         self._handover.role_changed(now)
-        shut = ShutGate(self._peers)
+        told = role_changed(was, event.role, self._log.current_term)
+        shut = ShutGate(self.peers.seated)
         if event.role is Role.LEADER:
             self._elections_won += 1
             self.leader = self.me
             self._heartbeat_at = now + HEARTBEAT_S
             self._progress.leadership_began()
-            return (OpenGate(self.connected()), self._tell_role(was))
+            return (OpenGate(self.peers.followers()), told)
         if event.role is Role.CANDIDATE or self.leader == self.me:
             self._forget_leader()  # else: it is the append of this leader that made us follow
         if was is Role.LEADER:
             self._elections.leadership_lost(now)
-        return (shut, self._tell_role(was), *self._reads.refuse())
-
-    def _tell_role(self, was: Role) -> Notify:
-        return Notify(
-            "raft.role.changed",
-            Severity.INFO,
-            {
-                "role": self.role.name.lower(),
-                "was": was.name.lower(),
-                "term": self._log.current_term,
-            },
-        )
+        return (shut, told, *self._reads.refuse())
 
     def _forget_leader(self) -> None:
         self.leader = None
@@ -306,7 +307,7 @@ class RaftGuard:
             self._heartbeat_at = now + HEARTBEAT_S
             self._progress.heartbeat_due()
             return (
-                OpenGate(self.connected()),
+                OpenGate(self.peers.followers()),
                 TickEngine(flush=True),
                 *self._give_up_if_stuck(now),
                 *self._reads.ask_again(self.connected()),
@@ -332,7 +333,7 @@ class RaftGuard:
         too: the engine does not report a change when a candidate becomes one once more."""
         self._causes.campaigned(cause)
         self._elections.campaign_started(now)
-        return (OpenGate(self.connected()), Campaign(), ShutGate(self._peers))
+        return (OpenGate(self.connected()), Campaign(), ShutGate(self.peers.seated))
 
     def _on_pre_vote_request(self, peer: NodeId, frame: PreVoteRequest, now: float) -> Effects:
         if frame.term < self._log.current_term:
@@ -343,14 +344,15 @@ class RaftGuard:
     def _on_pre_vote(self, peer: NodeId, frame: PreVote, now: float) -> Effects:
         if frame.term > self._log.current_term:
             return self._step_up_to(frame.term)
-        if self.role is Role.LEADER or not frame.granted:
+        if self.role is Role.LEADER or not (frame.granted and self.peers.may_campaign):
             return ()
         if 1 + self._elections.count_pre_vote(frame.round, peer) == self.configuration.majority:
             return self._campaign(now, self._elections.cause)
         return ()
 
     def _on_timeout_now(self, peer: NodeId, frame: TimeoutNow, now: float) -> Effects:
-        if frame.term != self._log.current_term or peer != self.leader:
+        is_stale = frame.term != self._log.current_term or peer != self.leader
+        if is_stale or not self.peers.may_campaign:
             return self._drop("stale-timeout-now")
         return self._campaign(now, ElectionCause.HANDED_OVER)
 
@@ -386,7 +388,7 @@ class RaftGuard:
     def _give_up_if_stuck(self, now: float) -> Effects:
         """A leader whose disk hangs commits nothing, and is not missed by anybody."""
         self._handover.expire(now)
-        if not self._peers or not self._handover.looks_at_disk(now):
+        if not self.peers.voters or not self._handover.looks_at_disk(now):
             return self._hand_over()
         return (Notify("raft.disk.stuck", Severity.WARNING), *self._hand_over())
 
@@ -406,7 +408,7 @@ class RaftGuard:
         self._held.clear()
         self._forget_leader()
         return (
-            ShutGate(self._peers),
+            ShutGate(self.peers.seated),
             *self._reads.refuse(),
             Notify("raft.voting.suspended", Severity.ERROR, {"reason": event.reason}),
         )
@@ -414,12 +416,14 @@ class RaftGuard:
     # --- frames in --------------------------------------------------------------------------
 
     def _on_frame(self, event: FrameReceived, now: float) -> Effects:
-        if event.peer not in self._peers:
-            return self._drop("not-a-voter")
-        if self._epochs.get(event.peer) != event.epoch:
+        if not self.peers.is_current(event.peer, event.epoch):
             return self._drop("old-connection")
         if self.suspended:
             return self._drop("suspended")
+        if isinstance(event.frame, VOTERS_WORD) and not self.peers.counts(event.peer):
+            return self._drop("not-a-voter")
+        if isinstance(event.frame, Ack) and not self.peers.has_seat(event.peer):
+            return self._drop("not-a-voter")
         return self._frame_handlers[type(event.frame)](event.peer, event.frame, now)
 
     def _on_append(self, peer: NodeId, frame: Append, now: float) -> Effects:
@@ -427,10 +431,10 @@ class RaftGuard:
             return refusal
         self._leader_spoke(peer, now)
         if self._installing is not None:
-            return self._step_up_to(frame.term) or (self._keep_alive(peer),)
+            return self._step_up_to(frame.term) or (keep_alive(peer, self._log),)
         if frame.entries and not self._room.take_up(frame.entries):
             self._drop("no-room")
-            return self._step_up_to(frame.term) or (self._keep_alive(peer),)
+            return self._step_up_to(frame.term) or (keep_alive(peer, self._log),)
         try:
             reduced = self._follower.reduce(frame)
         except CommittedEntryConflict as conflict:
@@ -441,7 +445,10 @@ class RaftGuard:
         if reduced.acknowledge is not None:
             return (deliver, *self._acknowledge(peer, reduced.acknowledge, frame.term))
         if reduced.start_again_from is not None and self._room.is_still_full():
-            return (deliver, self._keep_alive(peer))  # else it would come again, and again in vain
+            return (
+                deliver,
+                keep_alive(peer, self._log),
+            )  # else it would come again, and again in vain
         if reduced.start_again_from is not None:
             reset = Ack(frame.term, reduced.start_again_from, success=False, reset=True)
             return (deliver, SendFrame(peer, reset))
@@ -525,18 +532,9 @@ class RaftGuard:
         if not self._answers.is_due(peer, term, durable, heard_at=self._elections.leader_heard_at):
             return ()
         if durable == 0:
-            return (self._keep_alive(peer),)
+            return (keep_alive(peer, self._log),)
         ack = Ack(term=term, next_index=durable + 1, success=True, reset=False)
         return (Claim(ClaimKind.ACK, term, durable), SendFrame(peer, ack))
-
-    def _keep_alive(self, peer: NodeId) -> SendFrame:
-        ack = Ack(
-            term=self._log.current_term,
-            next_index=self._log.last_index + 1,
-            success=False,
-            reset=False,
-        )
-        return SendFrame(peer, ack)
 
     def _after_sync(self, *effects: Effect) -> Effects:
         """These effects, once everything in the journal up to now is durable."""
@@ -561,9 +559,9 @@ class RaftGuard:
             self._follower.verify(frame.term, last.index)
             return self._acknowledge(peer, last.index, frame.term)
         if self._installing is not None:
-            return (self._keep_alive(peer),)
+            return (keep_alive(peer, self._log),)
         self._installing = frame.manifest
-        return (FetchSnapshot(peer, frame.manifest), self._keep_alive(peer))
+        return (FetchSnapshot(peer, frame.manifest), keep_alive(peer, self._log))
 
     def _on_snapshot_installed(self, event: SnapshotInstalled, now: float) -> Effects:
         del now
@@ -580,7 +578,7 @@ class RaftGuard:
     # --- the engine's messages out ----------------------------------------------------------
 
     def _on_engine_sent(self, event: EngineSent, now: float) -> Effects:
-        if self.suspended or event.peer not in self._peers:
+        if self.suspended:
             return ()
         if event.message["type"] == "response_vote":
             self._elections.vote_granted(now)

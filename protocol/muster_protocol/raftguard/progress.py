@@ -18,14 +18,14 @@ Raft's dissertation (Ongaro, 3.5 and 6.2) has the first and the last; etcd calls
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from muster_protocol.raftguard.events import LogView
 from muster_protocol.raftguard.translation import engine_ack
 from muster_protocol.types import NodeId
-from muster_protocol.wire.raft import Ack
+from muster_protocol.wire.raft import Ack, Configuration, Voter
 
 SEND_WINDOW_BYTES: Final = 4 * 1024 * 1024
 """Commands on their way to one follower before it answers: a hundred milliseconds of a slow LAN."""
@@ -46,11 +46,25 @@ class _Follower:
 class Progress:
     """The followers of one voter, for when it leads."""
 
-    def __init__(self, followers: Iterable[NodeId], *, majority: int, log: LogView) -> None:
-        """`majority` counts the leader itself."""
-        self._followers = {node: _Follower() for node in followers}
-        self._majority = majority
+    def __init__(self, configuration: Configuration, *, me: NodeId, log: LogView) -> None:
+        self._me = me
+        self._followers: dict[NodeId, _Follower] = {}
+        self._seats: dict[NodeId, Voter] = {}
         self._log = log
+        self.reconfigured(configuration)
+
+    def reconfigured(self, configuration: Configuration) -> None:
+        """Another electorate is in force. What is known of those who stay, with
+        the same journal, is kept."""
+        seats = {NodeId(seat.node): seat for seat in configuration.seats if seat.node != self._me}
+        self._followers = {
+            node: self._followers[node] if self._seats.get(node) == seat else _Follower()
+            for node, seat in seats.items()
+        }
+        self._seats = seats
+        self._voters = [node for node in seats if configuration.is_voter(node)]
+        self._majority = configuration.majority
+        """Counts the leader itself."""
 
     def leadership_began(self) -> None:
         """Nothing that was known in an earlier term counts."""
@@ -117,6 +131,10 @@ class Progress:
         """Does it have the whole log?"""
         return self._followers[node].acknowledged == self._log.last_index
 
+    def matched(self, node: NodeId) -> int:
+        """Up to where it is known to have the log."""
+        return self._followers[node].acknowledged
+
     def acknowledged(self) -> Mapping[NodeId, tuple[int, float | None]]:
         """Index and time of each follower's latest answer."""
         return {
@@ -130,8 +148,6 @@ class Progress:
         needed = self._majority - 1
         if needed == 0:
             return float("inf")
-        answers = sorted(
-            (f.answered_at for f in self._followers.values() if f.answered_at is not None),
-            reverse=True,
-        )
+        times = (self._followers[node].answered_at for node in self._voters)
+        answers = sorted((time for time in times if time is not None), reverse=True)
         return answers[needed - 1] if len(answers) >= needed else None

@@ -52,8 +52,8 @@ class ReadIndex:
     """The reads of one voter, for when it leads."""
 
     def __init__(self, *, majority: int, log: LogView) -> None:
-        """`majority` counts the leader itself."""
-        self._majority = majority
+        self.majority = majority
+        """Of the electorate in force; it counts the leader itself."""
         self._log = log
         self._number = 0
         self._wanted = 0
@@ -71,7 +71,7 @@ class ReadIndex:
             return ()
         self._number += 1
         self._round = ReadRound(self._number, self._wanted, self._log.commit_index)
-        return self._confirm() if self._majority == 1 else self.ask_again(peers)
+        return self._confirm() if self.majority == 1 else self.ask_again(peers)
 
     def ask_again(self, peers: Iterable[NodeId]) -> tuple[Effect, ...]:
         """To be done now and then: a question is lost with its connection."""
@@ -86,7 +86,7 @@ class ReadIndex:
         if current is None or frame.round != current.number or peer in current.echoed:
             return ()
         current.echoed.append(peer)
-        if 1 + len(current.echoed) < self._majority:
+        if 1 + len(current.echoed) < self.majority:
             return ()
         return (*self._confirm(), *self.go_on(peers))
 

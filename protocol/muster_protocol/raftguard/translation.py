@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from muster_protocol.errors import RemoteError
 from muster_protocol.wire.codec import Decoder
-from muster_protocol.wire.raft import Append, Entry, VoteRequest
+from muster_protocol.wire.raft import (
+    Append,
+    Configuration,
+    Entry,
+    VoteRequest,
+    decode_reconfiguration,
+    is_reconfiguration,
+)
 
 EngineMessage = Mapping[str, Any]
 
@@ -20,19 +27,24 @@ NO_LOG: Final = -1
 
 _NO_OP: Final = b"\x01"
 _REGULAR: Final = b"\x00"
+_CALL_HEAD: Final = b"\x00\x92\x00\x91"
+_BYTES_START: Final = {0xC4: 6, 0xC5: 7, 0xC6: 9}
+"""Where what the call was given begins, by MessagePack's three forms of bytes."""
+
 _CALLS: Final[Decoder[tuple[int, tuple[bytes]]]] = Decoder(tuple[int, tuple[bytes]])
 
 
 def check_command(command: bytes) -> None:
     """Is this an entry that our engines write? Its no-op, or a call of the one replicated method
-    with one batch. Anything else (a VERSION entry, D18; undecodable bytes) would stop the engine,
-    and again at every restart.
+    with one batch or one new electorate. Anything else (a VERSION entry, D18; undecodable bytes)
+    would stop the engine, and again at every restart.
 
     Errors: RemoteError("raft-append", "garbage").
     """
     if command == _NO_OP:
         return
     if command[:1] == _REGULAR and _CALLS.decode(command[1:])[0] == 0:
+        configuration_of(command)
         return
     raise RemoteError("raft-append", "an entry that no engine of ours writes")
 
@@ -40,6 +52,16 @@ def check_command(command: bytes) -> None:
 def batch_of(command: bytes) -> bytes | None:
     """What an entry's call was given; None for the no-op. Errors: RemoteError("garbage")."""
     return None if command == _NO_OP else _CALLS.decode(command[1:])[1][0]
+
+
+def configuration_of(command: bytes) -> Configuration | None:
+    """The electorate that an entry makes, None if it makes none. Errors: RemoteError("garbage")."""
+    if not command.startswith(_CALL_HEAD):
+        return None
+    start = _BYTES_START.get(command[len(_CALL_HEAD)], 0)
+    if not start or not is_reconfiguration(command[start : start + 2]):
+        return None  # by far the most: batches, which need not be decoded for this
+    return decode_reconfiguration(_CALLS.decode(command[1:])[1][0])
 
 
 def append_of(message: EngineMessage) -> Append:

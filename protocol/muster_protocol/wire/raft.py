@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from muster_protocol.limits import BATCH_BYTES_MAX
+from muster_protocol.limits import BARRED_MAX, BATCH_BYTES_MAX, VOTERS_MAX
 from muster_protocol.types import HexId, UInt
 from muster_protocol.wire.codec import Decoder
 
@@ -33,19 +33,48 @@ class Voter(msgspec.Struct, frozen=True, array_like=True, order=True):
     generation: Generation
 
 
-class Configuration(msgspec.Struct, frozen=True, array_like=True):
-    """The whole electorate, sorted by node id. `index` is that of the entry that made it."""
+Seats = Annotated[tuple[Voter, ...], msgspec.Meta(max_length=VOTERS_MAX)]
 
-    voters: tuple[Voter, ...]
+
+class Configuration(msgspec.Struct, frozen=True, array_like=True):
+    """The whole electorate, voters and learners sorted by node id."""
+
+    voters: Seats
     index: UInt = 1
+    """Of the entry that made it."""
+
+    learners: Seats = ()
+    """Who gets the log and does not count, until it is level and is made a voter."""
+
+    size: Annotated[int, msgspec.Meta(ge=0, le=VOTERS_MAX)] = 0
+    """How many voters there should be. 0: as many as there are."""
+
+    barred: Annotated[tuple[HexId, ...], msgspec.Meta(max_length=BARRED_MAX)] = ()
+    """Whose seat an operator took: they get none again before an operator gives it."""
+
+    @property
+    def seats(self) -> tuple[Voter, ...]:
+        """Voters and learners."""
+        return (*self.voters, *self.learners)
 
     def seat(self, node: str) -> Voter | None:
-        """The seat of `node`, or None where it is no voter."""
-        return next((voter for voter in self.voters if voter.node == node), None)
+        """The seat of `node`, as a voter or a learner; None where it has none."""
+        return next((seat for seat in self.seats if seat.node == node), None)
+
+    def is_voter(self, node: str) -> bool:
+        """Does its vote count?"""
+        return any(voter.node == node for voter in self.voters)
 
     @property
     def majority(self) -> int:
         return len(self.voters) // 2 + 1
+
+
+class Reconfiguration(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """What an entry holds that changes the electorate, in the place of a batch of commands: the
+    new one, whole. Its index is that of the entry, whatever stands in it."""
+
+    configuration: Configuration
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -180,3 +209,18 @@ _DECODER: Decoder[RaftFrame] = Decoder(RaftFrame)
 def decode_frame(data: bytes) -> RaftFrame:
     """Errors: RemoteError("garbage")."""
     return _DECODER.decode(data)
+
+
+_RECONFIGURATIONS: Decoder[Reconfiguration] = Decoder(Reconfiguration)
+_RECONFIGURATION_HEAD = b"\x92\x02"
+"""An array of two, the first of which is the tag."""
+
+
+def is_reconfiguration(data: bytes) -> bool:
+    """Does an entry that holds `data` change the electorate?"""
+    return data[:2] == _RECONFIGURATION_HEAD
+
+
+def decode_reconfiguration(data: bytes) -> Configuration:
+    """Errors: RemoteError("garbage")."""
+    return _RECONFIGURATIONS.decode(data).configuration

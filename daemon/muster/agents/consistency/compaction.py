@@ -112,7 +112,7 @@ class Compaction(Generic[S]):
         index = self._core.applied_index
         captured = self._state.capture()
         previous, last = self._journal.entry_at(index - 1), self._journal.entry_at(index)
-        configuration = self._journal.configuration
+        configuration = self._journal.electorates.at(index)
 
         def write() -> Manifest:
             return self._store.write(

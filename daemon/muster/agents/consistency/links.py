@@ -1,7 +1,10 @@
-"""Streams between voters: strict order, one connection per peer, no decisions.
+"""Streams between voters, and to learners: strict order, one connection per peer, no decisions.
 
-Of two voters the one with the lower id dials, and keeps dialling; so there is one connection, and
-an older one that still delivers is told apart by its epoch (PySyncObj's issue 189). Each link has
+Of two nodes the one with the lower id dials, and keeps dialling; so there is one connection, and
+an older one that still delivers is told apart by its epoch (PySyncObj's issue 189). The other one
+dials too if nothing comes for `PATIENCE_S`: the lower one may not know yet that it has a seat. Whom
+a voter dials is said by its electorate; whom it accepts, is not: any node of the cluster with a
+journal, because its own electorate may be the older one (`raftguard/peers`). Each link has
 a bounded queue of frames. A peer that does not read gets its link closed when the queue is full:
 to the engine that is a disconnected node, the only back-pressure it knows (D31).
 
@@ -40,6 +43,10 @@ REDIAL_MIN_S: Final = 0.1
 REDIAL_MAX_S: Final = 1.0
 """A refused connection on a LAN costs nothing; a restarted voter should be back within a second."""
 
+PATIENCE_S: Final = 3.0
+"""Before a node dials one with a lower id: longer than a restart, so that two seldom dial each
+other at once."""
+
 DIAL_S: Final = 2.0
 QUEUE_BYTES_MAX: Final = 16 * FRAME_BYTES_MAX
 QUEUE_FRAMES_MAX: Final = 4_096
@@ -56,6 +63,7 @@ class _Link:
     queue: collections.deque[bytes]
     queued_bytes: int
     wake: trio.Event
+    ended: trio.Event
     heard_at: float
 
 
@@ -66,15 +74,16 @@ class VoterLinks:
         self,
         *,
         me: NodeId,
-        configuration: Configuration,
+        configuration: Callable[[], Configuration],
         streams: PeerStreams,
         clock: Clock,
         rng: Rng,
         address_of: Callable[[NodeId], Address | None],
         take: Callable[[Any], object],
     ) -> None:
-        """`take` handles a connection's ups and downs and its frames at once, so a link reads no
-        faster than its frames are handled."""
+        """`configuration` says who has a seat; `reconfigured` follows when that changes. `take`
+        handles a connection's ups and downs and its frames at once, so a link reads no faster than
+        its frames are handled."""
         self._me = me
         self._configuration = configuration
         self._streams = streams
@@ -84,26 +93,44 @@ class VoterLinks:
         self._take = take
         self._links: dict[NodeId, _Link] = {}
         self._redial: dict[NodeId, trio.Event] = {}
+        self._dialling: dict[NodeId, trio.CancelScope] = {}
+        self._changed = trio.Event()
         self.lost_at: dict[NodeId, float] = {}
         """When the newest link to a voter ended; the voter is missing where there was none."""
 
     async def run(self) -> None:
-        """Dial the voters with higher ids, again and again, until cancelled."""
+        """Dial whoever has a seat, again and again, until cancelled."""
         async with trio.open_nursery() as nursery:
-            for voter in self._configuration.voters:
-                if voter.node > self._me:
-                    nursery.start_soon(self._keep_dialling, NodeId(voter.node))
-            await trio.sleep_forever()
+            while True:
+                wanted = self._wanted()
+                for peer in [peer for peer in self._dialling if peer not in wanted]:
+                    self._dialling.pop(peer).cancel()
+                for peer in wanted:
+                    if peer not in self._dialling:
+                        scope = self._dialling[peer] = trio.CancelScope()
+                        nursery.start_soon(self._keep_dialling, peer, scope)
+                self._changed = trio.Event()
+                await self._changed.wait()
+
+    def reconfigured(self) -> None:
+        """Another electorate is in force. Open links stay, whoever they are to: they end when the
+        other side has nothing to say any more, and until then its answers do not count."""
+        self._changed.set()
+
+    def _wanted(self) -> tuple[NodeId, ...]:
+        """A voter dials all others, a learner the voters: learners have nothing to say to each
+        other."""
+        configuration = self._configuration()
+        is_voter = configuration.is_voter(self._me)
+        wanted = configuration.seats if is_voter else configuration.voters
+        return tuple(NodeId(seat.node) for seat in wanted if seat.node != self._me)
 
     async def accept(self, connection: PeerConnection) -> None:
-        """A voter with a lower id dialled. Runs as long as the link lives.
+        """A node dialled. Runs as long as the link lives.
 
-        Errors: RemoteError if it has no seat, or not with this journal (D23).
+        Errors: RemoteError if it has no journal (D23), or is connected from another process.
         """
-        peer = self._checked_peer(connection)
-        if peer >= self._me:
-            raise RemoteError("raft-link", f"{peer} should have waited to be dialled")
-        await self._serve(peer, connection)
+        await self._serve(_checked_peer(connection), connection)
 
     def send(self, peer: NodeId, frame: RaftFrame) -> None:
         """Queue a frame; closes the link of a peer that does not read."""
@@ -130,16 +157,29 @@ class VoterLinks:
 
     # --- one link ---------------------------------------------------------------------------
 
-    async def _keep_dialling(self, peer: NodeId) -> None:
-        pause_s = REDIAL_MIN_S
+    async def _keep_dialling(self, peer: NodeId, scope: trio.CancelScope) -> None:
+        with scope:
+            pause_s = REDIAL_MIN_S
+            while True:
+                if peer < self._me:
+                    await self._be_dialled(peer)
+                elif peer in self._links:  # it did not wait for us, and why should we break it?
+                    await self._links[peer].ended.wait()
+                address = self._address_of(peer)
+                if address is not None and await self._dial_once(peer, address):
+                    pause_s = REDIAL_MIN_S
+                self._redial[peer] = trio.Event()
+                with self._clock.move_on_after(pause_s * self._rng.uniform(0.7, 1.3)):
+                    await self._redial[peer].wait()
+                pause_s = min(2 * pause_s, REDIAL_MAX_S)
+
+    async def _be_dialled(self, peer: NodeId) -> None:
+        """Return when there has been no link to `peer` for `PATIENCE_S`."""
         while True:
-            address = self._address_of(peer)
-            if address is not None and await self._dial_once(peer, address):
-                pause_s = REDIAL_MIN_S
-            self._redial[peer] = trio.Event()
-            with self._clock.move_on_after(pause_s * self._rng.uniform(0.7, 1.3)):
-                await self._redial[peer].wait()
-            pause_s = min(2 * pause_s, REDIAL_MAX_S)
+            await self._clock.sleep(PATIENCE_S)
+            if peer not in self._links:
+                return
+            await self._links[peer].ended.wait()
 
     async def _dial_once(self, peer: NodeId, address: Address) -> bool:
         """True if there was a connection for a while."""
@@ -151,24 +191,13 @@ class VoterLinks:
         except (RemoteError, OSError, trio.BrokenResourceError):
             return False  # counted by the streams
         try:
-            self._checked_peer(connection)
+            _checked_peer(connection)
             await self._serve(peer, connection)
         except RemoteError:
             return False
         finally:
             await connection.aclose()
         return True
-
-    def _checked_peer(self, connection: PeerConnection) -> NodeId:
-        hello = connection.peer
-        seat = self._configuration.seat(hello.node_id)
-        if seat is None:
-            raise RemoteError("not-a-voter", f"{hello.name} has no seat")
-        if seat.generation != hello.generation:
-            raise RemoteError(
-                "generation", f"{hello.name} is not the voter it was: its journal is another one"
-            )
-        return NodeId(hello.node_id)
 
     async def _serve(self, peer: NodeId, connection: PeerConnection) -> None:
         previous = self._links.get(peer)
@@ -180,9 +209,16 @@ class VoterLinks:
             self._drop(peer, previous)
         refused: list[RemoteError] = []
         with trio.CancelScope() as scope:
-            link = _Link(connection, scope, collections.deque(), 0, trio.Event(), self._clock.now())
-            self._links[peer] = link
-            self._take(PeerUp(peer, connection.epoch))
+            link = self._links[peer] = _Link(
+                connection=connection,
+                scope=scope,
+                queue=collections.deque(),
+                queued_bytes=0,
+                wake=trio.Event(),
+                ended=trio.Event(),
+                heard_at=self._clock.now(),
+            )
+            self._take(PeerUp(peer, connection.epoch, connection.peer.generation))
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, link)
@@ -229,7 +265,16 @@ class VoterLinks:
 
     def _drop(self, peer: NodeId, link: _Link) -> None:
         link.scope.cancel()
+        link.ended.set()
         if self._links.get(peer) is link:
             del self._links[peer]
             self.lost_at[peer] = self._clock.now()
             self._take(PeerDown(peer, link.connection.epoch))
+
+
+def _checked_peer(connection: PeerConnection) -> NodeId:
+    """Errors: RemoteError for a node that has no journal: it cannot have promised anything."""
+    hello = connection.peer
+    if not hello.generation:
+        raise RemoteError("not-a-voter", f"{hello.name} has no journal")
+    return NodeId(hello.node_id)

@@ -33,7 +33,7 @@ import trio
 from muster.alarm import Alarm
 from muster.histogram import Histogram
 from muster_protocol.consistency.commands import (
-    BATCH_FORMAT,
+    BATCH_TAG,
     Command,
     Result,
     checked_command,
@@ -245,7 +245,7 @@ class Proposals:
         number = self._number
         self._proposed[number] = _Batch(changes, self._clock.now())
         commands = [msgspec.Raw(change.encoded) for change in changes]
-        data = encode([BATCH_FORMAT, self.origin, number, commands])  # a `Batch`, to the byte
+        data = encode([BATCH_TAG, self.origin, number, commands])  # a `Batch`, to the byte
         if not self._propose(data):
             batch = self._proposed.pop(number, None)
             for change in batch.changes if batch is not None else ():

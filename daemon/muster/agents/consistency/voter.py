@@ -58,7 +58,7 @@ from muster_protocol.raftguard.events import (
     TransferLeadership,
 )
 from muster_protocol.types import Address, NodeId, Severity
-from muster_protocol.wire.raft import Manifest, StateAt
+from muster_protocol.wire.raft import Configuration, Manifest, StateAt
 
 if TYPE_CHECKING:
     from muster.agents.consistency.trace import DurabilityTrace
@@ -125,7 +125,6 @@ class Voter:
     ) -> None:
         world = around.world
         self.me = superblock.node_id
-        self.configuration = configuration = journal.configuration
         self.journal = journal
         self._store = store
         self._around = around
@@ -140,7 +139,6 @@ class Voter:
         )
         self._tape = taped_core(
             me=self.me,
-            configuration=configuration,
             journal=journal,
             rng=world.entropy.stream("raft"),
             now=world.clock.now(),
@@ -159,7 +157,7 @@ class Voter:
         )
         self.links = VoterLinks(
             me=self.me,
-            configuration=configuration,
+            configuration=lambda: journal.configuration,
             streams=around.streams,
             clock=world.clock,
             rng=world.entropy.stream("raft links"),
@@ -175,7 +173,7 @@ class Voter:
         self._refused: bytes | None = None
         self.sync_seconds = Histogram()
         """Of group commits, from taking what is to be written until the loop knows it synced."""
-        self.divergence = Divergence(me=self.me, voters=len(configuration.voters))
+        self.divergence = Divergence(me=self.me, replicas=len(self.configuration.seats))
 
     def _compaction(self) -> Compaction[Registry]:
         return Compaction(
@@ -195,7 +193,11 @@ class Voter:
 
     def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
         was_leader, applied = self.core.role is Role.LEADER, self.core.applied_index
+        configuration = self.configuration
         effects = self._tape.handle(event, now=now)
+        if self.configuration is not configuration:
+            self.divergence.replicas = len(self.configuration.seats)
+            self.links.reconfigured()
         if was_leader and self.core.role is not Role.LEADER:
             self.proposals.leadership_lost()
         if self.journal.is_dirty:
@@ -230,6 +232,16 @@ class Voter:
         self._driver.close()
         self.proposals.close()
         self.reads.close()
+
+    @property
+    def configuration(self) -> Configuration:
+        """The electorate in force."""
+        return self.journal.configuration
+
+    @property
+    def committed_configuration(self) -> Configuration:
+        """The newest electorate that cannot be undone any more, as far as this voter knows."""
+        return self.journal.electorates.at(self.journal.commit_index)
 
     @property
     def is_running(self) -> bool:
@@ -390,7 +402,7 @@ class Voter:
 
     def _tell_state(self, index: int) -> None:
         told = StateAt(index, self.replica.registry.fingerprint())
-        for peer in self.core.guard.connected():
+        for peer in self.core.guard.peers.followers():
             self.links.send(peer, told)
         self._has_state(self.me, index, told.fingerprint)
 

@@ -82,19 +82,28 @@ class CommittedPrefixes:
 class CommittedOnMajority:
     """Nothing is committed before a majority has it on disk. Needs an eye on all disks at once."""
 
-    def __init__(self, majority: int) -> None:
-        self._majority = majority
+    def __init__(self) -> None:
         self._up_to = 1  # each voter makes the first entry itself, when the cluster is founded
 
-    def committed(self, node: str, index: int, holders: Iterable[str]) -> None:
-        """`node` takes this entry for committed, and `holders` have it durably. What was committed
-        before is not looked at again: they may have compacted it. Errors: Violated."""
+    def committed(
+        self, node: str, index: int, holders: Iterable[str], electorates: Iterable[Iterable[str]]
+    ) -> None:
+        """`node` takes this entry for committed, and `holders` have it durably; a majority of one
+        of the electorates must be among them, which are those in force since the entry was made.
+        What was committed before is not looked at again: they may have compacted it.
+
+        Errors: Violated.
+        """
         if index <= self._up_to:
             return
         self._up_to = index
         held = list(holders)
-        if len(held) < self._majority:
+        if not any(_is_majority(held, list(voters)) for voters in electorates):
             raise Violated(
                 "on a majority",
                 f"{node} commits entry {index}, which is on the disks of {', '.join(held)} only",
             )
+
+
+def _is_majority(held: list[str], voters: list[str]) -> bool:
+    return 2 * sum(voter in held for voter in voters) > len(voters)

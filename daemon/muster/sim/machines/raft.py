@@ -14,10 +14,11 @@ import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from muster.agents.consistency.links import SILENCE_S
 from muster.agents.consistency.raft.core import Propose
+from muster.agents.consistency.raft.engine import FIRST_ENTRY
 from muster.sim.checkers.bounds import within_bounds
 from muster.sim.checkers.durability import Claims
 from muster.sim.checkers.raft import CommittedOnMajority, CommittedPrefixes, ElectionSafety
@@ -27,11 +28,12 @@ from muster.sim.checkers.violated import Violated
 from muster.sim.disk import SimDisk
 from muster.sim.machines.heap import EventHeap
 from muster.sim.machines.snapshots import SnapshotPlan, Snapshots
-from muster.sim.machines.voter import GENERATION, SimVoter, Watcher
+from muster.sim.machines.voter import GENERATION, Birth, SimVoter, Watcher
 from muster.sim.machines.ways import Way, Ways
 from muster.sim.sizes import sizes_of_core
 from muster_protocol.effects import DeadlineReached, Effect, Notify
 from muster_protocol.errors import StorageCorrupt, StorageError
+from muster_protocol.raftguard.electorate import at_index
 from muster_protocol.raftguard.events import (
     Claim,
     FetchSnapshot,
@@ -52,6 +54,8 @@ from muster_protocol.wire.raft import Configuration, Voter
 
 R = TypeVar("R")
 
+NOBODY: Final = Configuration(())
+
 
 class RaftVoters(EventHeap):
     """`n` voters. Drive them with `run_until`; hurt them with `crash`, `isolate`, `heal`."""
@@ -67,11 +71,12 @@ class RaftVoters(EventHeap):
         repeated: float = 0.0,
         straggling: float = 0.0,
         snapshots: SnapshotPlan | None = None,
+        spares: int = 0,
     ) -> None:
-        """`frame_s`: least and longest delay of a frame. Without `is_fifo`, frames of a connection
-        overtake each other, and with a chance of `repeated` they come twice, of `straggling`
-        seconds late: the real streams never let them, but the guard's rules (D2, D3, D4) must not
-        depend on that."""
+        """`spares` more nodes have no journal until they are enlisted. `frame_s`: least and longest
+        delay of a frame. Without `is_fifo`, frames of a connection overtake each other, and with a
+        chance of `repeated` they come twice, of `straggling` seconds late: the real streams never
+        let them, but the guard's rules (D2, D3, D4) must not depend on that."""
         super().__init__()
         self.rng = random.Random(seed)
         self._tears = random.Random(f"{seed}/tears")
@@ -83,9 +88,9 @@ class RaftVoters(EventHeap):
         self.claims = Claims()
         self.prefixes = CommittedPrefixes()
         self.replicas = EqualReplicas()
-        self.majorities = CommittedOnMajority(n // 2 + 1)
+        self.majorities = CommittedOnMajority()
         self.reads = FreshReads()
-        self.ids = [NodeId(f"{i + 1:032x}") for i in range(n)]
+        self.ids = [NodeId(f"{i + 1:032x}") for i in range(n + spares)]
         self._disks = {each: SimDisk(random.Random(self.rng.random())) for each in self.ids}
         self._plan = snapshots or SnapshotPlan()
         self.snapshots = Snapshots(self, self._plan)
@@ -93,13 +98,16 @@ class RaftVoters(EventHeap):
         """Told of voters whose disk lost its power at work (`SimDisk.power_off_in`), or failed
         (`fail_sync`)."""
         self._failing: dict[NodeId, None] = {}
-        self.configuration = Configuration(tuple(Voter(i, GENERATION) for i in self.ids))
+        founders = self.ids[:n]
+        self.configuration = Configuration(tuple(Voter(i, GENERATION) for i in founders))
+        self._births = dict.fromkeys(founders, Birth(0, self.configuration))
+        self._born = itertools.count(1)
         self.nodes: dict[NodeId, SimVoter] = {}
         self.acknowledged: dict[bytes, int] = {}
         self.refused = 0
         self._epochs = itertools.count(1)
         self._tickets = itertools.count(1)
-        for node_id in self.ids:
+        for node_id in founders:
             self._boot(node_id)
 
     # --- nodes ------------------------------------------------------------------------------
@@ -154,7 +162,7 @@ class RaftVoters(EventHeap):
         """Errors: StorageCorrupt, and StorageError that is not a loss of power."""
         disk = self._disks[node_id]
         generation = disk.generation
-        if self.nodes[node_id].up:
+        if node_id not in self.nodes or self.nodes[node_id].up:
             return
         try:
             self._boot(node_id)
@@ -164,6 +172,25 @@ class RaftVoters(EventHeap):
             if disk.generation == generation:
                 self._fails(node_id, error)
             self.on_power_failed(node_id)
+
+    def enlist(self, node_id: NodeId, told: Configuration) -> Voter | None:
+        """A spare node makes a journal, as a learner that is told of this electorate. Returns the
+        seat that it may be given, or None: who has a journal that is not new must find out that it
+        has no seat and forget it first, or a change that it has not heard of may dismiss it when
+        it already votes again."""
+        if node_id not in self.nodes:
+            self._births[node_id] = Birth(next(self._born), at_index(told, 0))
+            self._boot(node_id)
+        is_new = self.nodes[node_id].journal.last_index == FIRST_ENTRY[1]
+        return Voter(node_id, self._births[node_id].generation) if is_new else None
+
+    def retire(self, node_id: NodeId) -> None:
+        """A node that knows that it has no seat any more forgets all, and is a spare one."""
+        if self.nodes[node_id].up:
+            self.crash(node_id)
+        del self.nodes[node_id]
+        self._disks[node_id] = SimDisk(random.Random(self.rng.random()))
+        self._failing.pop(node_id, None)
 
     def off_loop(self, node: SimVoter, work: Callable[[], R]) -> R | None:
         """Disk work of a voter; None if the power or the disk fails during it, which ends the
@@ -229,7 +256,7 @@ class RaftVoters(EventHeap):
         node = SimVoter(
             node_id,
             self._disks[node_id],
-            self.configuration,
+            self._births[node_id],
             policy=self._plan.policy,
             segment_bytes_max=self._plan.segment_bytes_max,
             rng=random.Random(self.rng.random()),
@@ -246,28 +273,44 @@ class RaftVoters(EventHeap):
     def _applied(self, node: SimVoter, index: int, data: bytes) -> None:
         term = node.journal.entry_at(index).term
         self.prefixes.committed(node.name, index, term, data)
-        holders = (each.name for each in self.nodes.values() if each.holds(index, term))
-        self.majorities.committed(node.name, index, holders)
+        self._is_on_majority(node, index, term)
         self.replicas.holds(node.name, index, node.history.digest)
         if node.core.role is Role.LEADER:  # it would answer its client now
             self.acknowledged.setdefault(data, index)
             self.reads.acknowledged(index)
         self.snapshots.applied(node, index)
 
+    def _is_on_majority(self, node: SimVoter, index: int, term: int) -> None:
+        holders = (each.name for each in self.nodes.values() if each.holds(index, term))
+        known = node.journal.electorates
+        since = known.all.index(known.at(index))
+        voters = ([_name(v) for v in made.voters] for made in known.all[since:])
+        if node.core.role is Role.LEADER:  # it commits; others may not know yet who votes by now
+            self.majorities.committed(node.name, index, holders, voters)
+
     def _replaced(self, node: SimVoter) -> None:
         if node.history.items:
             self.replicas.holds(node.name, node.history.last_index, node.history.digest)
 
     def _connect(self, a: NodeId, b: NodeId) -> None:
-        one, two = self.nodes[a], self.nodes[b]
-        if (a, b) in self.ways.cut or not one.up or not two.up or b in one.links:
+        one, two = self.nodes.get(a), self.nodes.get(b)
+        if (
+            one is None
+            or two is None
+            or (a, b) in self.ways.cut
+            or not one.up
+            or not two.up
+            or b in one.links
+        ):
             return
         epoch = next(self._epochs)
         one.links[b] = two.links[a] = epoch
-        self.step(one, PeerUp(b, epoch))
-        self.step(two, PeerUp(a, epoch))
+        self.step(one, PeerUp(b, epoch, two.birth.generation))
+        self.step(two, PeerUp(a, epoch, one.birth.generation))
 
     def _disconnect(self, a: NodeId, b: NodeId) -> None:
+        if a not in self.nodes or b not in self.nodes:
+            return
         epoch = self.nodes[a].links.pop(b, None)
         self.nodes[b].links.pop(a, None)
         if epoch is None:
@@ -334,6 +377,11 @@ class RaftVoters(EventHeap):
                 self.at(delay_s, self._receive, node.id, effect.peer, epoch, effect.frame)
 
     def _receive(self, sender: NodeId, receiver: NodeId, epoch: int, frame: Any) -> None:
-        node = self.nodes[receiver]
-        if node.up and node.links.get(sender) == epoch:
+        node = self.nodes.get(receiver)
+        if node is not None and node.up and node.links.get(sender) == epoch:
             self.step(node, FrameReceived(sender, epoch, frame))
+
+
+def _name(seat: Voter) -> str:
+    """Of the voter that holds it."""
+    return f"n{int(seat.node, 16)}{Birth(int(seat.generation, 16), NOBODY).mark}"

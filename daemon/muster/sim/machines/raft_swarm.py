@@ -12,16 +12,17 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from muster.agents.consistency.compaction import SnapshotPolicy
 from muster.sim.checkers.violated import Violated
 from muster.sim.machines.raft import RaftVoters
+from muster.sim.machines.reconfiguring import Reconfiguring
 from muster.sim.machines.snapshots import SnapshotPlan
 from muster.sim.machines.voter import SimVoter
 from muster.storage.journal import SEGMENT_BYTES_MAX
-from muster_protocol.raftguard.events import Role, TransferLeadership
+from muster_protocol.raftguard.events import TransferLeadership
 from muster_protocol.types import NodeId
 from muster_protocol.wire.codec import encode
 
@@ -54,6 +55,11 @@ FAILING_DISKS: Final = 0.25
 """Share of the runs in which syncs fail, and the power too: what a failed sync lost shows then."""
 
 
+CHANGING_ELECTORATES: Final = 0.4
+"""Share of the runs in which voters come and go; the others show sooner what has nothing to do with
+that."""
+
+
 @dataclass(frozen=True)
 class RaftOptions:
     """What was drawn. Times in seconds."""
@@ -77,10 +83,24 @@ class RaftOptions:
 
     snapshots: SnapshotPlan
     for_s: float
+    spares: int = 0
+    """Nodes beside the founders, which get seats."""
+
+    change_gap_s: float = 0.0
+    """Mean time between changes of the electorate, where there are spares."""
 
 
 def draw(seed: int, *, for_s: float = 15.0) -> RaftOptions:
     """The options of this seed."""
+    options = _draw(seed, for_s)
+    rng = random.Random(f"{seed}/electorate")
+    if rng.random() >= CHANGING_ELECTORATES:
+        return options
+    spares, gap_s = rng.choice((1, 2, 3)), rng.choice((0.1, 0.5, 2.0))
+    return replace(options, spares=spares, change_gap_s=gap_s)
+
+
+def _draw(seed: int, for_s: float) -> RaftOptions:
     rng = random.Random(seed)
     kinds = tuple(kind for kind in FAULT_KINDS if rng.random() < 0.6)
     focus = rng.random()
@@ -175,7 +195,10 @@ class RaftRun:
             repeated=0.0 if options.is_fifo else options.repeated,
             straggling=0.0 if options.is_fifo else options.straggling,
             snapshots=options.snapshots,
+            spares=options.spares,
         )
+        electorate = random.Random(f"{options.seed}/changes")
+        self.reconfiguring = Reconfiguring(self.voters, electorate)
         self._rng = random.Random(f"{options.seed}/faults")
         self._requests = 0
         self._faults: Mapping[str, Callable[[NodeId], None]] = {
@@ -199,8 +222,10 @@ class RaftRun:
         voters = self.voters
         voters.at(1.0, self._request)
         voters.at(2.0, self._fault)
+        if self._options.spares:
+            voters.at(2.0, self._change)
         voters.run_until(self._options.for_s)
-        voters.drop(self._request, self._fault)
+        voters.drop(self._request, self._fault, self._change)
         self._recover()
         self._nothing_is_lost()
 
@@ -216,11 +241,15 @@ class RaftRun:
 
     def _fault(self) -> None:
         kind = self._rng.choice(self._options.kinds)
-        self._faults[kind](self._rng.choice(self.voters.ids))
+        self._faults[kind](self._rng.choice(list(self.voters.nodes)))
         self.voters.at(self._rng.expovariate(1.0 / self._options.fault_gap_s), self._fault)
 
+    def _change(self) -> None:
+        self.reconfiguring.change()
+        self.voters.at(self._rng.expovariate(1.0 / self._options.change_gap_s), self._change)
+
     def _crash_all(self, _: NodeId) -> None:
-        for each in self.voters.ids:
+        for each in list(self.voters.nodes):
             self._crash(each, lose_unsynced=True)
 
     def _crash_leader(self, _: NodeId) -> None:
@@ -234,7 +263,7 @@ class RaftRun:
     def _hold_way(self, node: NodeId) -> None:
         """To or from a leader, usually: that is where the frames are."""
         others = [leader for leader in self._leader_ids() if leader != node]
-        for other in others or [self._rng.choice(self.voters.ids)]:
+        for other in others or [self._rng.choice(list(self.voters.nodes))]:
             way = (node, other) if self._rng.random() < 0.5 else (other, node)
             self.voters.hold((way,), self._lasts_s())
 
@@ -245,8 +274,8 @@ class RaftRun:
     def _hold_off(self, leader: NodeId, for_s: float) -> list[NodeId]:
         """A leader and as many more as do not make a majority, from all others and back; returns
         who is with it."""
-        others = [each for each in self.voters.ids if each != leader]
-        few = self._rng.sample(others, max(0, (self._options.voters - 3) // 2))
+        others = [each for each in self.voters.nodes if each != leader]
+        few = self._rng.sample(others, max(0, (len(others) - 2) // 2))
         many = [each for each in others if each not in few]
         ways = [way for one in (leader, *few) for two in many for way in ((one, two), (two, one))]
         self.voters.hold(ways, for_s)
@@ -266,8 +295,9 @@ class RaftRun:
         """Leaders hand over to whom they like, so again and again. Then the few do not hear the one
         that is back, and as many others as it could do without if those few still counted."""
         if node in self._leader_ids():
-            others = [each for each in self.voters.ids if each not in (node, *few)]
-            deaf = self._rng.sample(others, len(others) - self._rng.randint(1, len(few)))
+            others = [each for each in self.voters.nodes if each not in (node, *few)]
+            hearing = self._rng.randint(1, max(1, len(few)))
+            deaf = self._rng.sample(others, max(0, len(others) - hearing))
             self.voters.hold([(node, each) for each in (*few, *deaf)], self._lasts_s())
         elif self.voters.now < until:
             self._transfer(node)
@@ -287,7 +317,7 @@ class RaftRun:
         return [leader.id for leader in self.voters.leaders()]
 
     def _crash(self, node: NodeId, *, lose_unsynced: bool) -> None:
-        if self.voters.nodes[node].up:
+        if node in self.voters.nodes and self.voters.nodes[node].up:
             self.voters.crash(node, lose_unsynced=lose_unsynced)
             self.voters.at(self._lasts_s(), self.voters.restart, node)
 
@@ -301,7 +331,7 @@ class RaftRun:
         voters.release()
         voters.snapshots.power_failing = 0.0
         voters.stop_failing()
-        for node in voters.ids:
+        for node in list(voters.nodes):
             voters.nodes[node].disk.power_off_in(None)
             voters.restart(node)
         voters.heal()
@@ -314,25 +344,27 @@ class RaftRun:
             self._requests += 1
             last = _command(leader, self._requests)
             voters.propose(leader, last)
-            if voters.run_until(voters.now + 2.0, functools.partial(self._is_everywhere, last)):
+            is_there = functools.partial(self._is_everywhere, last, leader)
+            if voters.run_until(voters.now + 2.0, is_there):
                 return
         raise Violated("liveness", f"no agreement within {RECOVER_S:.0f} s of the heal")
 
     def _leader(self) -> SimVoter | None:
-        leaders = [node for node in self.voters.live() if node.core.role is Role.LEADER]
+        leaders = self.voters.leaders()
         if len(leaders) != 1:
             return None
-        is_followed = all(node.core.leader == leaders[0].id for node in self.voters.live())
+        seated = self.reconfiguring.seated(leaders[0])
+        is_followed = all(node.core.leader == leaders[0].id for node in seated)
         return leaders[0] if is_followed else None
 
-    def _is_everywhere(self, command: bytes) -> bool:
+    def _is_everywhere(self, command: bytes, leader: SimVoter) -> bool:
         return all(
             node.up and any(data == command for _, data in node.applied[-5:])
-            for node in self.voters.nodes.values()
+            for node in self.reconfiguring.seated(leader)
         )
 
     def _nothing_is_lost(self) -> None:
-        for node in self.voters.nodes.values():
+        for node in self.reconfiguring.seated(self.voters.leaders()[0]):
             applied = dict(node.applied)
             for command, index in self.voters.acknowledged.items():
                 if applied.get(index) != command:

@@ -27,8 +27,9 @@ from muster_protocol.types import NodeId, Size
 from muster_protocol.wire.raft import Configuration
 
 CLUSTER: Final = "c" * 32
-GENERATION: Final = "0" * 16
 MARK_KEY: Final = b"k" * 16
+GENERATION: Final = "0" * 16
+"""Of all founders' journals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,24 @@ class Watcher:
     replaced: Callable[[SimVoter], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """Of a journal: its number, and the electorate with which it began."""
+
+    number: int
+    configuration: Configuration
+
+    @property
+    def generation(self) -> str:
+        return f"{self.number:016x}"
+
+    @property
+    def mark(self) -> str:
+        """Tells the lives of a node apart that had several journals: each is a member of its own,
+        and what one has promised the next one knows nothing of."""
+        return f"/{self.number}" if self.number else ""
+
+
 class SimVoter:
     """A voter that runs, or did."""
 
@@ -46,7 +65,7 @@ class SimVoter:
         self,
         node_id: NodeId,
         disk: SimDisk,
-        configuration: Configuration,
+        birth: Birth,
         *,
         policy: SnapshotPolicy,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
@@ -56,11 +75,12 @@ class SimVoter:
     ) -> None:
         """Errors: StorageError, StorageCorrupt."""
         self.id = node_id
-        self.name = f"n{int(node_id, 16)}"
+        self.birth = birth
+        self.name = f"n{int(node_id, 16)}{birth.mark}"
         self.disk = disk
         self.files = disk.mount()
         self.store = SnapshotStore(self.files)
-        self.journal, self.history = load(self.files, self.store, node_id, configuration)
+        self.journal, self.history = load(self.files, self.store, node_id, birth)
         self.journal.segment_bytes_max = segment_bytes_max
         self.up = True
         self.committing = False
@@ -73,7 +93,6 @@ class SimVoter:
         self._watcher = watcher
         self.core = RaftCore(
             me=node_id,
-            configuration=configuration,
             journal=self.journal,
             rng=rng,
             now=now,
@@ -120,12 +139,12 @@ class SimVoter:
 
 
 def load(
-    files: Files, store: SnapshotStore, node_id: NodeId, configuration: Configuration
+    files: Files, store: SnapshotStore, node_id: NodeId, birth: Birth
 ) -> tuple[Journal, History]:
     """Recover a voter, as `load_state` of the shell does; found it if the disk is empty."""
-    block = Superblock(SUPERBLOCK_FORMAT, node_id, CLUSTER, GENERATION, MARK_KEY)
+    block = Superblock(SUPERBLOCK_FORMAT, node_id, CLUSTER, birth.generation, MARK_KEY)
     if not files.names():
-        journal = create_journal(files, block, configuration, FIRST_ENTRY)
+        journal = create_journal(files, block, birth.configuration, FIRST_ENTRY)
         _commit_now(journal)
         return journal, History()
     newest = store.newest()

@@ -29,7 +29,8 @@ def an_image(**changes: Any) -> JournalImage:
         "meta_lsn": 29,
         "durable_lsn": 28,
         "durable_index": 8,
-        "configuration": VOTERS,
+        "electorates": (VOTERS,),
+        "generation": "0" * 16,
         "manifest": None,
     }
     return JournalImage(**(fields | changes))
@@ -84,7 +85,6 @@ def test_an_image_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
 def test_a_machine_is_built_on_it_and_remembers() -> None:
     born = birth.RaftBirth(
         me=VOTERS.voters[0].node,  # type: ignore[arg-type]
-        configuration=VOTERS,
         log=an_image(commit_index=1),
         rng=rng_state(random.Random(1)),
         now=0.0,

@@ -40,7 +40,7 @@ async def test_a_watch_waits_for_one_instant_and_ends() -> None:
     heard_at = next(at for at in instants if (at + SILENCE_S) - at < SILENCE_S)
     links = VoterLinks(
         me=ME,
-        configuration=Configuration((Voter(ME, "0" * 16),)),
+        configuration=lambda: Configuration((Voter(ME, "0" * 16),)),
         streams=None,  # type: ignore[arg-type]  # nobody is dialled
         clock=Standing(heard_at + SILENCE_S),
         rng=rng,
@@ -49,5 +49,7 @@ async def test_a_watch_waits_for_one_instant_and_ends() -> None:
     )
     connection: Any = None
     scope = trio.CancelScope()
-    await links._watch(_Link(connection, scope, collections.deque(), 0, trio.Event(), heard_at))
+    await links._watch(
+        _Link(connection, scope, collections.deque(), 0, trio.Event(), trio.Event(), heard_at)
+    )
     assert scope.cancel_called

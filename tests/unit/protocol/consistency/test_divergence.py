@@ -45,7 +45,7 @@ def test_other_states_have_other_fingerprints(one: list[Command], two: list[Comm
 
 
 def test_who_differs_from_a_majority_is_named_once() -> None:
-    divergence = Divergence(me=A, voters=3)
+    divergence = Divergence(me=A, replicas=3)
     assert divergence.has(A, EVERY, SAME) == ()
     assert divergence.has(B, EVERY, OTHER) == (), "the third one will tell"
     assert divergence.has(C, EVERY, SAME) == (Diverged(EVERY, (B,)),)
@@ -56,10 +56,10 @@ def test_who_differs_from_a_majority_is_named_once() -> None:
 
 
 def test_without_a_majority_all_are_named() -> None:
-    two = Divergence(me=A, voters=2)
+    two = Divergence(me=A, replicas=2)
     two.has(A, EVERY, SAME)
     assert two.has(B, EVERY, OTHER) == (Diverged(EVERY, (A, B)),)
-    three = Divergence(me=A, voters=3)
+    three = Divergence(me=A, replicas=3)
     three.has(A, EVERY, SAME)
     three.has(B, EVERY, OTHER)
     assert three.has(C, EVERY, THIRD) == (Diverged(EVERY, (A, B, C)),)
@@ -67,7 +67,7 @@ def test_without_a_majority_all_are_named() -> None:
 
 
 def test_who_lags_is_waited_for_and_not_for_ever() -> None:
-    divergence = Divergence(me=A, voters=3)
+    divergence = Divergence(me=A, replicas=3)
     found = []
     for number in range(1, PATIENCE + 2):
         for node, state in ((A, SAME), (B, OTHER)):
@@ -78,18 +78,18 @@ def test_who_lags_is_waited_for_and_not_for_ever() -> None:
 
 
 def test_one_alone_agrees_with_itself() -> None:
-    divergence = Divergence(me=A, voters=1)
+    divergence = Divergence(me=A, replicas=1)
     assert divergence.has(A, EVERY, SAME) == ()
     assert divergence.agreed_index == EVERY
 
 
 def test_other_indexes_are_not_compared() -> None:
-    divergence = Divergence(me=A, voters=2)
+    divergence = Divergence(me=A, replicas=2)
     divergence.has(A, EVERY + 1, SAME)
     assert divergence.indexes == 0
 
 
 def test_what_is_far_ahead_is_not_kept() -> None:
-    divergence = Divergence(me=A, voters=3)
+    divergence = Divergence(me=A, replicas=3)
     divergence.has(B, 10**9 * EVERY, OTHER)
     assert divergence.indexes == 0

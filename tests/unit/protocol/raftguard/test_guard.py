@@ -50,6 +50,7 @@ from muster_protocol.wire.raft import (
     Manifest,
     PreVote,
     PreVoteRequest,
+    ReadEcho,
     SnapshotOffer,
     TimeoutNow,
     Vote,
@@ -69,12 +70,11 @@ class Bench:
 
     def __init__(self, log: Log | None = None, voters: Configuration = CONFIGURATION) -> None:
         self.log = log or log_of(0, 1, 5)
+        self.log.configuration = voters
         self.now = 100.0
-        self.guard = RaftGuard(
-            me=ME, configuration=voters, log=self.log, rng=random.Random(3), now=self.now
-        )
+        self.guard = RaftGuard(me=ME, log=self.log, rng=random.Random(3), now=self.now)
         for peer in (A, B):
-            self.do(PeerUp(peer, 1))
+            self.do(PeerUp(peer, 1, "0" * 16))
 
     def do(self, event: Any, *, after_s: float = 0.0) -> tuple[Effect, ...]:
         self.now += after_s
@@ -134,17 +134,35 @@ def engine_append(previous: int = 3, *commands: bytes) -> dict[str, Any]:
 # --- who is heard -------------------------------------------------------------------------------
 
 
-def test_d23_who_has_no_seat_is_not_heard() -> None:
+def test_d23_what_a_node_without_a_seat_answers_does_not_count() -> None:
+    leader = a_leader()
+    assert leader.do(PeerUp(STRANGER, 1, "0" * 16)) == ()
+    for answer in (ack(3), ReadEcho(TERM, 1), Vote(TERM), PreVote(TERM, 1, granted=True)):
+        assert leader.hears(STRANGER, answer) == ()
+    assert leader.dropped() == {"not-a-voter": 4}
+    assert STRANGER not in leader.guard.connected()
+
+
+def test_d23_neither_does_that_of_a_voter_whose_journal_is_another_one() -> None:
+    leader = a_leader()
+    assert leader.do(PeerUp(A, 2, "1" * 16)) == ()
+    assert leader.hears(A, ack(3), epoch=2) == ()
+    assert leader.dropped() == {"not-a-voter": 1}
+    assert leader.guard.connected() == (B,)
+
+
+def test_a_leader_of_a_newer_electorate_is_followed_and_a_candidate_answered() -> None:
     bench = Bench()
-    assert bench.hears(STRANGER, HEARTBEAT) == ()
-    assert bench.do(PeerUp(STRANGER, 1)) == ()
-    assert bench.dropped() == {"not-a-voter": 2}
-    assert STRANGER not in bench.guard.connected()
+    bench.do(PeerUp(STRANGER, 1, "0" * 16))
+    (deliver,) = bench.hears(STRANGER, HEARTBEAT)
+    assert isinstance(deliver, Deliver)
+    assert bench.guard.leader == STRANGER
+    assert bench.hears(STRANGER, VoteRequest(TERM + 1, 3, TERM)) != ()
 
 
 def test_what_an_older_connection_still_delivers_is_ignored() -> None:
     bench = Bench()
-    bench.do(PeerUp(A, 2))
+    bench.do(PeerUp(A, 2, "0" * 16))
     assert bench.hears(A, HEARTBEAT, epoch=1) == ()
     assert bench.dropped() == {"old-connection": 1}
     assert bench.do(PeerDown(A, 1)) == ()
@@ -452,8 +470,8 @@ def test_the_gate_is_shut_when_leadership_is_lost() -> None:
 
 
 def test_a_stream_that_comes_up_opens_the_gate_of_a_leader_only() -> None:
-    assert Bench().do(PeerUp(A, 2)) == ()
-    assert a_leader().do(PeerUp(A, 2)) == (OpenGate((A,)),)
+    assert Bench().do(PeerUp(A, 2, "0" * 16)) == ()
+    assert a_leader().do(PeerUp(A, 2, "0" * 16)) == (OpenGate((A,)),)
 
 
 def test_a_single_voter_needs_nobodys_promise() -> None:

@@ -23,6 +23,7 @@ from muster.flight.memory import Codec, Memory, recall, remember
 from muster.flight.tape import FlightLog, Tape
 from muster.storage.journal import EngineEntry, Journal
 from muster_protocol.errors import RemoteError
+from muster_protocol.raftguard.electorate import Electorates
 from muster_protocol.types import NodeId
 from muster_protocol.wire.raft import Configuration, Manifest
 
@@ -58,7 +59,8 @@ class JournalImage:
     meta_lsn: int
     durable_lsn: int
     durable_index: int
-    configuration: Configuration
+    electorates: tuple[Configuration, ...]
+    generation: str
     manifest: Manifest | None
 
 
@@ -77,7 +79,6 @@ class RaftBirth:
     """One voter's machine."""
 
     me: NodeId
-    configuration: Configuration
     log: JournalImage
     rng: RngState
     now: float
@@ -86,7 +87,6 @@ class RaftBirth:
         """On a journal without a disk; what is committed is applied to nothing."""
         return RaftCore(
             me=self.me,
-            configuration=self.configuration,
             journal=ReplayedJournal(self.log),
             rng=rng_of(self.rng),
             now=self.now,
@@ -116,7 +116,6 @@ class RaftLine:
 def taped_core(
     *,
     me: NodeId,
-    configuration: Configuration,
     journal: Journal,
     rng: random.Random,
     now: float,
@@ -124,12 +123,8 @@ def taped_core(
     log: FlightLog | None,
 ) -> Tape[RaftCore]:
     """A voter's machine on its real journal, on the record from its first moment."""
-    born = RaftBirth(
-        me=me, configuration=configuration, log=image_of(journal), rng=rng_state(rng), now=now
-    )
-    core = RaftCore(
-        me=me, configuration=configuration, journal=journal, rng=rng, now=now, apply=apply
-    )
+    born = RaftBirth(me=me, log=image_of(journal), rng=rng_state(rng), now=now)
+    core = RaftCore(me=me, journal=journal, rng=rng, now=now, apply=apply)
     return Tape.of("raft", core, born, RaftLine(), log)
 
 
@@ -148,7 +143,8 @@ def image_of(journal: Journal) -> JournalImage:
         meta_lsn=journal.meta_lsn,
         durable_lsn=journal.durable_lsn,
         durable_index=journal.durable_index,
-        configuration=journal.configuration,
+        electorates=journal.electorates.all,
+        generation=journal.generation,
         manifest=journal.manifest,
     )
 
@@ -198,7 +194,14 @@ class ReplayedJournal(Journal):
         self._commit_index = image.commit_index
         self._lsn, self._meta_lsn = image.lsn, image.meta_lsn
         self._durable_lsn, self._durable_index = image.durable_lsn, image.durable_index
-        self.configuration, self._manifest = image.configuration, image.manifest
+        if not image.electorates:
+            raise RemoteError("garbage", "a log without an electorate")
+        self.electorates = Electorates(image.electorates[0], image.electorates[1:])
+        self._generation, self._manifest = image.generation, image.manifest
+
+    @property
+    def generation(self) -> str:
+        return self._generation
 
     def __getitem__(self, item: int | slice) -> Any:
         found = super().__getitem__(item)

@@ -34,6 +34,7 @@ from muster_protocol.raftguard.events import (
     LogDurable,
     OpenGate,
     ProposalRefused,
+    Reconfigure,
     Role,
     RoleChanged,
     ShutGate,
@@ -42,7 +43,8 @@ from muster_protocol.raftguard.events import (
 )
 from muster_protocol.raftguard.guard import RaftGuard
 from muster_protocol.types import NodeId, Rng
-from muster_protocol.wire.raft import Configuration
+from muster_protocol.wire.codec import encode
+from muster_protocol.wire.raft import Configuration, Reconfiguration, is_reconfiguration
 
 APPLY_ENTRIES_MAX: Final = 256
 """In one call: some 10 ms of small commands, less than a loop may be late without being noticed."""
@@ -55,6 +57,14 @@ class Propose:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ProposeElectorate:
+    """Append this electorate to the log. Refused with `ProposalRefused` if it cannot be the next
+    one (`RaftGuard.why_not_change`), or not now."""
+
+    configuration: Configuration
+
+
 class RaftCore:
     """One voter's Raft, whole."""
 
@@ -62,19 +72,19 @@ class RaftCore:
         self,
         *,
         me: NodeId,
-        configuration: Configuration,
         journal: Journal,
         rng: Rng,
         now: float,
         apply: Callable[[bytes, int], None],
     ) -> None:
-        """`apply(batch, index)` is called for each committed batch, in order, and never raises."""
+        """The electorate is that of the journal. `apply(batch, index)` is called for each committed
+        batch, in order, and never raises."""
         self.me = me
         self.journal = journal
         self._rng = rng
         self._apply = apply
         self._now = now
-        self.guard = RaftGuard(me=me, configuration=configuration, log=journal, rng=rng, now=now)
+        self.guard = RaftGuard(me=me, log=journal, rng=rng, now=now)
         self._outward: list[Effect] = []
         self._waiting: list[bytes] = []
         self._applied_before = 0
@@ -86,6 +96,7 @@ class RaftCore:
             ShutGate: self._shut_gate,
             Campaign: self._campaign,
             TickEngine: lambda effect: self._tick(flush=effect.flush),
+            Reconfigure: lambda effect: self._engine.reconfigure(effect.configuration),
         }
 
     # --- the machine ------------------------------------------------------------------------
@@ -101,6 +112,8 @@ class RaftCore:
         with rebound.calling(now=now, rng=self._rng):
             if isinstance(event, Propose):
                 self._propose([event.data])
+            elif isinstance(event, ProposeElectorate):
+                self._propose_electorate(event.configuration)
             else:
                 if isinstance(event, SnapshotInstalled):
                     self._restart_behind(event)
@@ -134,13 +147,9 @@ class RaftCore:
     # --- towards the engine -----------------------------------------------------------------
 
     def _build_engine(self) -> Engine:
-        others = tuple(
-            NodeId(voter.node) for voter in self.guard.configuration.voters if voter.node != self.me
-        )
         with rebound.calling(now=self._now, rng=self._rng):
             return Engine(
                 me=self.me,
-                others=others,
                 journal=self.journal,
                 on_send=self._on_engine_send,
                 on_role=self._on_engine_role,
@@ -150,6 +159,7 @@ class RaftCore:
     def _restart_behind(self, event: SnapshotInstalled) -> None:
         """The state was replaced by a snapshot: log and engine begin behind it (D10)."""
         self.journal.reset_to(event.manifest)
+        self._perform(self.guard.reconfigured(self._now))  # the old engine is still there for it
         self._engine = self._build_engine()
         if self.guard.role is not Role.FOLLOWER:
             self._on_engine_role(Role.FOLLOWER)
@@ -164,6 +174,7 @@ class RaftCore:
 
     def _deliver(self, effect: Deliver) -> None:
         self._engine.receive(effect.peer, effect.message)
+        self._reconcile()
         self._tick(flush=False)
 
     def _open_gate(self, effect: OpenGate) -> None:
@@ -190,6 +201,13 @@ class RaftCore:
             self._engine.doTick(0)
             if self.applied_index == applied:
                 raise LocalError(f"the engine does not get past log entry {applied + 1}")
+        self._reconcile()
+
+    def _reconcile(self) -> None:
+        """A call into the engine may have added the newest electorate to the log, or truncated it:
+        the guard and the engine take over what the log says now."""
+        if self.journal.configuration != self.guard.configuration:
+            self._perform(self.guard.reconfigured(self._now))
 
     @property
     def _is_behind(self) -> bool:
@@ -213,6 +231,13 @@ class RaftCore:
             self._tick(flush=False)  # appends to the log
             self._tick(flush=True)  # and this one sends
 
+    def _propose_electorate(self, configuration: Configuration) -> None:
+        data = encode(Reconfiguration(configuration))
+        if self.guard.why_not_change(configuration) or self._must_wait_for_disk():
+            self._outward.append(ProposalRefused(data))
+        else:
+            self._propose([data])
+
     def _propose_waiting(self) -> None:
         """All at once: they share the next sync."""
         waiting, self._waiting = self._waiting, []
@@ -228,4 +253,5 @@ class RaftCore:
         self._perform(self.guard.handle(RoleChanged(role), now=self._now))
 
     def _on_engine_apply(self, data: bytes) -> None:
-        self._apply(data, self.applied_index + 1)
+        if not is_reconfiguration(data):
+            self._apply(data, self.applied_index + 1)

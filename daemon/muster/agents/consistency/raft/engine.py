@@ -23,6 +23,7 @@ from muster_protocol.raftguard.elections import ELECTION_MAX_S, ELECTION_MIN_S
 from muster_protocol.raftguard.events import Role
 from muster_protocol.raftguard.guard import HEARTBEAT_S
 from muster_protocol.types import NodeId
+from muster_protocol.wire.raft import Configuration
 
 LEADER_FALLBACK_S: Final = 1.5
 """A leader that a majority has not answered for so long steps down; one election time-out, so
@@ -82,13 +83,15 @@ class Engine(pysyncobj.SyncObj):  # type: ignore[misc]  # the library has no typ
         self,
         *,
         me: NodeId,
-        others: tuple[NodeId, ...],
         journal: Journal,
         on_send: Callable[[NodeId, Mapping[str, Any]], None],
         on_role: Callable[[Role], None],
         on_apply: Callable[[bytes], None],
     ) -> None:
-        self._peers = {node: PeerNode(node) for node in others}
+        """The electorate is that of the journal."""
+        self._me = me
+        self._voters, self._learners = _seats(journal.configuration, me)
+        peers = [PeerNode(node) for node in self._voters]
         self._peer_transport = _EngineTransport(on_send)
         self._on_apply = on_apply
         rebound.register_journal(me, journal)
@@ -101,12 +104,14 @@ class Engine(pysyncobj.SyncObj):  # type: ignore[misc]  # the library has no typ
             conf = self._conf(me, str(dump), journal, on_role)
             super().__init__(
                 PeerNode(me),
-                list(self._peers.values()),
+                peers,
                 conf,
                 nodeClass=PeerNode,
                 transport=self._peer_transport,
             )
             self.doTick(0)
+        for learner in self._learners:
+            self._attach(learner)
 
     @staticmethod
     def _conf(
@@ -150,15 +155,43 @@ class Engine(pysyncobj.SyncObj):  # type: ignore[misc]  # the library has no typ
 
     def receive(self, peer: NodeId | None, message: Mapping[str, Any]) -> None:
         """A message that the guard has let through. `peer` None: one that the guard made up."""
-        node = None if peer is None else self._peers[peer]
+        node = None if peer is None else PeerNode(peer)
         # The library's transports call these; it offers them under no other name.
         self._peer_transport._onMessageReceived(node, message)  # noqa: SLF001 (see above)
 
     def open_gate(self, peer: NodeId) -> None:
-        self._peer_transport._onNodeConnected(self._peers[peer])  # noqa: SLF001 (see `receive`)
+        self._peer_transport._onNodeConnected(PeerNode(peer))  # noqa: SLF001 (see `receive`)
 
     def shut_gate(self, peer: NodeId) -> None:
-        self._peer_transport._onNodeDisconnected(self._peers[peer])  # noqa: SLF001 (see `receive`)
+        self._peer_transport._onNodeDisconnected(PeerNode(peer))  # noqa: SLF001 (see `receive`)
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Make this the electorate, between two calls. The gates of who is new are shut.
+
+        A seat with another journal is another one: nothing that the old one had is counted. A
+        learner is detached before it is added as a voter: the other way round the library loses the
+        new voter's index, and every later tick of the leader raises.
+        """
+        voters, learners = _seats(configuration, self._me)
+        for node, generation in self._learners.items():
+            if learners.get(node) != generation:
+                self._peer_transport._onReadonlyNodeDisconnected(PeerNode(node))  # noqa: SLF001 (see `receive`)
+        for node, generation in self._voters.items():
+            if voters.get(node) != generation:
+                self.shut_gate(node)
+                self._SyncObj__doChangeCluster(["rem", node, PeerNode(node)])
+        for node, generation in voters.items():
+            if self._voters.get(node) != generation:
+                self._SyncObj__doChangeCluster(["add", node, PeerNode(node)])
+        for node, generation in learners.items():
+            if self._learners.get(node) != generation:
+                self._attach(node)
+        self._voters, self._learners = voters, learners
+
+    def _attach(self, learner: NodeId) -> None:
+        """The library opens the gate with it, and there is only one for all purposes."""
+        self._peer_transport._onReadonlyNodeConnected(PeerNode(learner))  # noqa: SLF001 (see `receive`)
+        self.shut_gate(learner)
 
     def campaign(self) -> None:
         """Start an election with this tick. `timeout_now` from the present leader, whoever that
@@ -174,6 +207,13 @@ class Engine(pysyncobj.SyncObj):  # type: ignore[misc]  # the library has no typ
     def flush(self) -> None:
         """Send what is in the log with the next tick."""
         self._SyncObj__newAppendEntriesTime = 0
+
+
+def _seats(configuration: Configuration, me: NodeId) -> tuple[dict[NodeId, str], dict[NodeId, str]]:
+    """The other voters and the other learners, each with its journal's generation."""
+    voters = {NodeId(v.node): v.generation for v in configuration.voters if v.node != me}
+    learners = {NodeId(v.node): v.generation for v in configuration.learners if v.node != me}
+    return voters, learners
 
 
 def _never_serialize(path: str, data: object) -> None:

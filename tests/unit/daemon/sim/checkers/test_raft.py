@@ -48,16 +48,20 @@ def test_a_commit_index_goes_back_in_a_new_life_only() -> None:
 
 
 def test_an_entry_on_the_disks_of_a_majority_may_be_committed() -> None:
-    CommittedOnMajority(2).committed("n1", 5, ["n1", "n3"])
+    CommittedOnMajority().committed("n1", 5, ["n1", "n3"], [["n1", "n2", "n3"]])
 
 
 def test_a_commit_without_a_majority_is_seen() -> None:
-    majorities = CommittedOnMajority(3)
-    with pytest.raises(Violated, match="n1 commits entry 5, which is on the disks of n1, n2 only"):
-        majorities.committed("n1", 5, ["n1", "n2"])
+    majorities = CommittedOnMajority()
+    with pytest.raises(Violated, match="n1 commits entry 5, which is on the disks of n1, n6 only"):
+        majorities.committed("n1", 5, ["n1", "n6"], [["n1", "n2", "n3"], ["n1", "n2", "n3", "n4"]])
+
+
+def test_a_majority_of_an_electorate_since_the_entry_was_made_is_enough() -> None:
+    CommittedOnMajority().committed("n1", 5, ["n1"], [["n1", "n2", "n3"], ["n1"]])
 
 
 def test_what_was_committed_before_may_have_been_compacted() -> None:
-    majorities = CommittedOnMajority(2)
-    majorities.committed("n1", 5, ["n1", "n2"])
-    majorities.committed("n2", 4, [])
+    majorities = CommittedOnMajority()
+    majorities.committed("n1", 5, ["n1", "n2"], [["n1", "n2", "n3"]])
+    majorities.committed("n2", 4, [], [["n1", "n2", "n3"]])
