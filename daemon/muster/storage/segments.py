@@ -15,8 +15,9 @@ that the first had been synced: Raft 14.) So an unsound place is damage if
 
 * a sound mark stands behind it, wherever: it is looked for beyond the hole; or
 * it is before the end that the header of a later segment tells; or
-* it is in the first batch of the oldest segment: there is a superblock, which is written after it,
-  or there were older segments, which are removed after it.
+* it is the header of the oldest segment: there is a superblock, which is written after it, or there
+  were older segments, which are removed after it. (Where the first batch ends is not known: what
+  follows may be a second one whose mark is torn.)
 
 All else is in the last batch, of which no answer has said anything that could be proven here: it
 is torn, and cut off from the unsound place on. What rots in an acknowledged last batch in the
@@ -108,20 +109,19 @@ def read_segment(
     Errors: StorageCorrupt, naming file, offset and the way out.
     """
     records, sound_bytes = sound_records(data[:synced_bytes])
-    offset, marks, is_closed = 0, 0, False
+    offset, is_closed = 0, False
     for position, (kind, payload) in enumerate(records):
         is_closed = kind == MARK
         if is_closed and not _is_mark(data, key, sequence, offset):
             del records[position:]
             sound_bytes = offset
             break
-        marks += is_closed
         offset += len(payload) + RECORD_OVERHEAD
     if synced_bytes is not None:
         is_damaged = sound_bytes < synced_bytes
     elif sound_bytes < len(data):
-        is_first_batch = is_oldest and not marks
-        is_damaged = is_first_batch or last_mark(data, key=key, sequence=sequence) > sound_bytes
+        is_first = is_oldest and sound_bytes == 0
+        is_damaged = is_first or last_mark(data, key=key, sequence=sequence) > sound_bytes
     else:
         is_damaged = False
     if is_damaged:

@@ -16,6 +16,7 @@ from muster.storage.files import DiskFiles
 from muster.storage.images import write_image
 from muster.storage.journal import SLACK_SEGMENTS, Journal, segment_name
 from muster.storage.recovery import create_journal, open_journal
+from muster.storage.segments import MARK_BYTES
 from muster.storage.superblock import (
     SUPERBLOCK_FORMAT,
     Superblock,
@@ -150,10 +151,12 @@ async def test_a_torn_tail_is_cut_and_the_next_append_follows_it(
 async def test_d08_a_flipped_bit_in_the_last_record_refuses_to_start(
     files: DiskFiles, tmp_path: Path
 ) -> None:
-    (await journal_with(files, 1, 1)).close()
+    journal = await journal_with(files, 1, 1)
+    await journal.close_batch(INLINE)
+    journal.close()
     path = tmp_path / segment_name(1)
     data = bytearray(path.read_bytes())
-    data[-4] ^= 1
+    data[-4 - MARK_BYTES] ^= 1
     path.write_bytes(data)
     with pytest.raises(StorageCorrupt, match=r"journal-00000001.seg.*move it away"):
         reopen(files)

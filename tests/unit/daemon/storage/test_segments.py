@@ -104,7 +104,7 @@ def test_a_file_that_ends_early_loses_its_last_batch_at_most() -> None:
         assert sound + torn == size
 
 
-def test_the_first_batch_of_the_oldest_segment_was_synced() -> None:
+def test_the_header_of_the_oldest_segment_was_synced() -> None:
     data = with_hole(DATA[: ENDS[0]], 20, 30)
     assert read(data) == (0, len(data))
     with pytest.raises(StorageCorrupt, match="byte 0"):
