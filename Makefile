@@ -29,8 +29,9 @@ test: $(STAMP) lint ## everything: lint, types, import contracts, all tests
 test-fast: $(STAMP) ## tests without real processes
 	@$(BIN)/python -m pytest -m "not integration" -n 2
 
-test-durability: $(STAMP) ## strace shows that nothing is claimed before it is synced
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -s tests/integration/test_durability.py
+test-durability: $(STAMP) ## nothing is claimed before it is synced (strace), no crash loses it (replay)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -s tests/integration/test_durability.py \
+		tests/simulation/test_crash_states.py
 
 lint: $(STAMP) ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .
