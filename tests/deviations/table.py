@@ -127,7 +127,7 @@ DEVIATIONS: Final[Mapping[int, Deviation]] = {
     ),
     27: Deviation(
         "snapshot chunks are not answered; a new dump restarts the stream",
-        "*next step* (resuming); while it fetches a snapshot, a follower answers that it is alive",
+        "a stream of its own, resumed after a cut; meanwhile the follower answers that it is alive",
     ),
     28: Deviation(
         "backtracks one entry a heartbeat",

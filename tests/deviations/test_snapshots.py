@@ -397,14 +397,75 @@ def test_d27_a_new_dump_begins_the_stream_anew(stock: Stock) -> None:
     assert sum(is_first for _, is_first, _ in pieces) >= 10
     assert not any(is_last for _, _, is_last in pieces)
 
-    voters = Voters(3, snapshots=PLAN)
-    _, behind = left_behind(voters)
+    slow = SnapshotPlan(PLAN.policy, segment_bytes_max=300, transfer_s_max=0.5, piece_bytes=60)
+    voters = Voters(3, snapshots=slow)
+    ours, behind = left_behind(voters)
     voters.heal()
-    taken = voters.snapshots.taken
-    voters.write(*numbers(200))
-    assert voters.snapshots.taken > taken + 20
-    assert voters.snapshots.installed >= 1
-    assert behind.journal.last_index > 200
+    assert voters.run_until(voters.now + 5.0, lambda: behind.transfer.received_bytes > 0)
+    fetched, offered = voters.snapshots.arrived_bytes, ours.journal.manifest
+    newer: list[Manifest | None] = [offered]
+    while voters.snapshots.installed == 0:
+        voters.write(f"meanwhile {len(voters.acknowledged)}")
+        if ours.journal.manifest != newer[-1]:
+            newer.append(ours.journal.manifest)
+    assert len(newer) > 3, "too few snapshots came meanwhile for this to show anything"
+    assert offered is not None
+    assert fetched < voters.snapshots.arrived_bytes == offered.size_bytes
+    same = lambda: behind.history.digest == ours.history.digest  # noqa: E731
+    assert voters.run_until(voters.now + 30.0, same)
+
+
+@deviation(27, ours="a transfer that is cut goes on where it was")
+def test_d27_a_transfer_that_is_cut_goes_on_where_it_was() -> None:
+    """The way is cut again and again while a snapshot travels in pieces."""
+    voters, ours, behind = travelling()
+    offered, cuts = ours.journal.manifest, 0
+    assert offered is not None
+    while voters.snapshots.installed == 0:
+        arrived = behind.transfer.received_bytes
+        if not voters.run_until(
+            voters.now + 5.0,
+            lambda: behind.transfer.received_bytes > arrived or voters.snapshots.installed > 0,  # noqa: B023 (used at once)
+        ):
+            break
+        if voters.snapshots.installed == 0:
+            cuts += 1
+            failed = voters.snapshots.failed
+            voters.isolate(behind.id)
+            voters.run_until(voters.now + 5.0, lambda: voters.snapshots.failed > failed)  # noqa: B023
+            voters.heal()
+    assert cuts >= 3
+    assert voters.snapshots.installed == 1
+    assert voters.snapshots.arrived_bytes == offered.size_bytes
+    voters.settle()
+
+
+@deviation(27, ours="a snapshot that takes its place meanwhile begins anew")
+def test_d27_a_newer_snapshot_after_a_cut_begins_anew() -> None:
+    """While the way is cut the leader takes a newer snapshot; the old one is no more."""
+    voters, ours, behind = travelling()
+    offered = ours.journal.manifest
+    voters.isolate(behind.id)
+    voters.write(*(f"meanwhile {number}" for number in range(60)))
+    lost = voters.snapshots.arrived_bytes
+    newer = ours.journal.manifest
+    assert newer != offered
+    voters.heal()
+    assert voters.run_until(voters.now + 30.0, lambda: voters.snapshots.installed == 1)
+    assert newer is not None
+    assert lost > 0
+    assert voters.snapshots.arrived_bytes == lost + newer.size_bytes
+    voters.settle()
+
+
+def travelling() -> tuple[Voters, SimVoter, SimVoter]:
+    """A leader, and a follower that has the first piece of a snapshot."""
+    pieces = SnapshotPlan(PLAN.policy, segment_bytes_max=300, piece_bytes=150)
+    voters = Voters(3, snapshots=pieces)
+    ours, behind = left_behind(voters)
+    voters.heal()
+    assert voters.run_until(voters.now + 5.0, lambda: behind.transfer.received_bytes > 0)
+    return voters, ours, behind
 
 
 @deviation(

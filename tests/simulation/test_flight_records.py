@@ -59,7 +59,7 @@ def test_a_ring_whose_beginning_was_overwritten_is_replayed_from_its_memories(
     assert counts["failure same"] > 10
 
 
-@pytest.mark.parametrize("seed", ["14", "16", "34"])
+@pytest.mark.parametrize("seed", ["16", "18", "34"])
 def test_snapshots_taken_and_installed_are_part_of_the_record(
     seed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,13 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     sha256: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
+class SnapshotWanted(msgspec.Struct, frozen=True, array_like=True):
+    """Follower to leader, on a stream of purpose `snapshot`: the data from this byte on."""
+
+    manifest: Manifest
+    offset: UInt
+
+
 class Append(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Leader to follower: entries after (`previous_index`, `previous_term`); none = heartbeat."""
 

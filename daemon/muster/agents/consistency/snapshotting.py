@@ -1,8 +1,12 @@
 """Moving a snapshot from a leader to a follower, on a stream of purpose `snapshot`.
 
-The simplest safe way: the follower names the manifest that it was offered, the leader sends the
-file's slices in frames, the follower checks length and digest over the whole before anything of it
-is used. A broken transfer starts again with the leader's next offer.
+The follower names the manifest that it was offered and how much of its data it has; the leader says
+whether it still has that snapshot, and sends the rest of its slices in frames. The follower checks
+length and digest over the whole before anything of it is used. A transfer that broke goes on with
+the leader's next offer where it ended (`raftguard/transfer`), if the offer is the same snapshot.
+
+The leader reads the file at once and sends what it read: a newer snapshot, which removes the file
+meanwhile, does not end a transfer (D27).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from muster_protocol.limits import FRAME_BYTES_MAX
 from muster_protocol.types import Address, NodeId
 from muster_protocol.wire.codec import Decoder, encode
 from muster_protocol.wire.hello import Purpose
-from muster_protocol.wire.raft import Manifest
+from muster_protocol.wire.raft import Manifest, SnapshotWanted
 
 if TYPE_CHECKING:
     from muster.clock import Clock
@@ -23,54 +27,72 @@ if TYPE_CHECKING:
     from muster.offload import Offload
     from muster.storage.journal import Journal
     from muster.storage.snapshots import SnapshotStore
+    from muster_protocol.raftguard.transfer import Transfer
 
 CHUNK_BYTES: Final = FRAME_BYTES_MAX // 4
 FRAME_TIMEOUT_S: Final = 10.0
 """For one chunk of a megabyte: a tenth of a bad wireless link's rate."""
 
+_HERE: Final = b"\xc3"
+"""The data follows."""
+
 _GONE: Final = b"\xc0"
 """The snapshot is no longer there: a newer one took its place and will be offered."""
 
-_MANIFESTS: Decoder[Manifest] = Decoder(Manifest)
+_REQUESTS: Decoder[SnapshotWanted] = Decoder(SnapshotWanted)
 
 
 async def serve_snapshot(
     connection: PeerConnection, store: SnapshotStore, journal: Journal, offload: Offload
 ) -> None:
     """The leader's side. Errors: RemoteError for what is no request."""
-    wanted = _MANIFESTS.decode(await connection.receive())
+    wanted = _REQUESTS.decode(await connection.receive())
     data = None
-    if journal.manifest == wanted:
-        data = await offload.run(lambda: store.read_data(wanted), kind="snapshot")
+    if journal.manifest == wanted.manifest and wanted.offset < wanted.manifest.size_bytes:
+        data = await offload.run(lambda: store.read_data(wanted.manifest), kind="snapshot")
     if data is None:
         await connection.send(_GONE)
         return
-    for start in range(0, len(data), CHUNK_BYTES):
+    await connection.send(_HERE)
+    for start in range(wanted.offset, len(data), CHUNK_BYTES):
         await connection.send(data[start : start + CHUNK_BYTES])
 
 
 async def fetch_snapshot(
-    streams: PeerStreams, clock: Clock, peer: NodeId, address: Address, manifest: Manifest
-) -> bytes:
-    """The follower's side: the slices' records, of the right length but not yet verified.
+    streams: PeerStreams,
+    clock: Clock,
+    peer: NodeId,
+    address: Address,
+    manifest: Manifest,
+    transfer: Transfer,
+) -> None:
+    """The follower's side: `transfer` is whole afterwards, and keeps what came before an error.
 
-    Errors: RemoteError, OSError, trio.BrokenResourceError.
+    Errors: RemoteError, OSError, trio.BrokenResourceError, trio.ClosedResourceError.
     """
     if manifest.size_bytes > SNAPSHOT_BYTES_MAX:
         raise RemoteError("snapshot", f"a snapshot of {manifest.size_bytes} bytes is too large")
+    offset = transfer.begin(manifest)
+    if transfer.is_whole:
+        return
     with clock.move_on_after(FRAME_TIMEOUT_S) as dialling:
         connection = await streams.dial(peer, address, Purpose.SNAPSHOT)
     if dialling.cancelled_caught:
         raise RemoteError("snapshot", "the leader did not answer in time")
-    data = bytearray()
     try:
-        await connection.send(encode(manifest))
-        while len(data) < manifest.size_bytes:
-            with clock.move_on_after(FRAME_TIMEOUT_S) as waiting:
-                chunk = await connection.receive()
-            if waiting.cancelled_caught or not chunk or chunk == _GONE:
-                raise RemoteError("snapshot", "the leader did not send the snapshot")
-            data += chunk
+        await connection.send(encode(SnapshotWanted(manifest, offset)))
+        if await _frame(connection, clock) != _HERE:
+            raise RemoteError("snapshot", "the leader has another snapshot by now")
+        while not transfer.is_whole:
+            transfer.take(await _frame(connection, clock))
     finally:
         await connection.aclose()
-    return bytes(data)
+
+
+async def _frame(connection: PeerConnection, clock: Clock) -> bytes:
+    """Errors: RemoteError where none comes."""
+    with clock.move_on_after(FRAME_TIMEOUT_S) as waiting:
+        frame = await connection.receive()
+    if waiting.cancelled_caught or not frame:
+        raise RemoteError("snapshot", "the leader did not send the snapshot")
+    return frame

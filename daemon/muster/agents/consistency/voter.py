@@ -57,6 +57,7 @@ from muster_protocol.raftguard.events import (
     SuspendVoting,
     TransferLeadership,
 )
+from muster_protocol.raftguard.transfer import Transfer
 from muster_protocol.types import Address, NodeId, Severity
 from muster_protocol.wire.raft import Configuration, Manifest, StateAt
 
@@ -170,6 +171,7 @@ class Voter:
         self._snapshot_under_way = False
         self._image_under_way = False
         self._store_in_use = trio.Lock()
+        self.transfer = Transfer()
         self._refused: bytes | None = None
         self.sync_seconds = Histogram()
         """Of group commits, from taking what is to be written until the loop knows it synced."""
@@ -418,6 +420,7 @@ class Voter:
             async with self._store_in_use:
                 manifest = await self._offload.run(self.compaction.begin(), kind="snapshot")
                 remove = self.compaction.end(manifest)
+                self.transfer.overtaken(manifest.last.index)
                 if remove is not None:
                     await self._offload.run(remove, kind="snapshot")
         finally:
@@ -439,9 +442,10 @@ class Voter:
             address = self._around.address_of(peer)
             if address is None:
                 raise RemoteError("snapshot", "the leader's address is not known")
-            data = await fetch_snapshot(self._around.streams, self._clock, peer, address, manifest)
+            streams, clock, transfer = self._around.streams, self._clock, self.transfer
+            await fetch_snapshot(streams, clock, peer, address, manifest, transfer)
             async with self._store_in_use:
-                await self._install(manifest, data)
+                await self._install(manifest, transfer.release())
         except (
             RemoteError,
             OSError,

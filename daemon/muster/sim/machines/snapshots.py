@@ -4,7 +4,7 @@ duration.
 The steps and their order are the product's (`agents.consistency.compaction`); here is only what
 lies between them. Work on the disk takes time, one at a time for each voter, and the power may fail
 between any two operations of it. A snapshot travels on a way of its own, beside the frames, and
-does not arrive if either side dies or the way is cut.
+breaks if either side dies or the way is cut; what has arrived of it is not sent again.
 """
 
 from __future__ import annotations
@@ -44,8 +44,13 @@ class SnapshotPlan:
     segment_bytes_max: int = SEGMENT_BYTES_MAX
     work_s_max: float = 0.05
     transfer_s_max: float = 0.1
+    """For the request, and again for each piece."""
+
     power_failing: float = 0.0
     """Chance of a piece of work that the power fails somewhere in it."""
+
+    piece_bytes: int = 2**30
+    """So much of a snapshot arrives at once."""
 
 
 class StoreQueue:
@@ -79,6 +84,8 @@ class Snapshots:
         self.power_failing = plan.power_failing
         """May be changed at any time."""
         self.taken = self.installed = self.failed = self.imaged = 0
+        self.arrived_bytes = 0
+        """Of all transfers."""
 
     # --- taking -----------------------------------------------------------------------------
 
@@ -154,13 +161,22 @@ class Snapshots:
         if data is None:
             self._fail(node, "the leader did not send it")
         else:
-            self._voters.at(self._transfer_s(), self._arrived, node, server, manifest, data)
+            rest = data[node.transfer.begin(manifest) :]
+            self._voters.at(self._transfer_s(), self._arrived, node, server, manifest, rest)
 
-    def _arrived(self, node: SimVoter, server: SimVoter, manifest: Manifest, data: bytes) -> None:
+    def _arrived(self, node: SimVoter, server: SimVoter, manifest: Manifest, rest: bytes) -> None:
+        """The next piece; the leader sends what it has read, whatever becomes of the file."""
         is_cut = (server.id, node.id) in self._voters.ways.cut
         if is_cut or not node.up or not server.up:
             self._fail(node, "the stream broke")
+            return
+        piece, rest = rest[: self._plan.piece_bytes], rest[self._plan.piece_bytes :]
+        self.arrived_bytes += len(piece)
+        node.transfer.take(piece)
+        if rest:
+            self._voters.at(self._transfer_s(), self._arrived, node, server, manifest, rest)
         else:
+            data = node.transfer.release()
             node.store_queue.use(functools.partial(self._save, node, manifest, data))
 
     def _save(self, node: SimVoter, manifest: Manifest, data: bytes) -> None:

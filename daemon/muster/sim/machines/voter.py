@@ -23,6 +23,7 @@ from muster.storage.recovery import create_journal, open_journal
 from muster.storage.snapshots import SnapshotStore, is_snapshot
 from muster.storage.superblock import SUPERBLOCK_FORMAT, Superblock
 from muster_protocol.effects import Notify
+from muster_protocol.raftguard.transfer import Transfer
 from muster_protocol.types import NodeId, Size
 from muster_protocol.wire.raft import Configuration
 
@@ -88,6 +89,7 @@ class SimVoter:
         """The commit that has begun."""
         self.is_taking = self.is_installing = self.is_imaging = False
         self.store_queue = StoreQueue()
+        self.transfer = Transfer()
         self.links: dict[NodeId, int] = {}
         self.notes: list[Notify] = []
         self._watcher = watcher
