@@ -30,6 +30,10 @@ SIZES: Final = (3, 3, 3, 5, 5, 5, 2, 4, 1)
 RECOVER_S: Final = 20.0
 """Some elections, each of at most 1.5 s, of which several may collide."""
 
+PIECE_BYTES: Final = 400
+PIECES_S_MAX: Final = 0.02
+"""A snapshot of a long run has tens of pieces, and should arrive before the next one is due."""
+
 SPLIT_VOTES: Final = 0.3
 """Share of runs that are about colliding elections, which other runs hardly ever have."""
 
@@ -122,12 +126,12 @@ def _draw(seed: int, for_s: float) -> RaftOptions:
         is_fifo=rng.random() < 0.5,
         repeated=rng.choice((0.0, 0.1, 0.5)),
         straggling=rng.choice((0.0, 0.02, 0.2)),
-        snapshots=_snapshots(rng),
+        snapshots=_snapshots(rng, seed),
         for_s=for_s,
     )
 
 
-def _snapshots(rng: random.Random) -> SnapshotPlan:
+def _snapshots(rng: random.Random, seed: int) -> SnapshotPlan:
     """Every other run takes some: a log that is whole hides what a trimmed one has to get right,
     and shows other things sooner."""
     every, keep = rng.choice((5, 20, 100)), rng.choice((0, 3, 30))
@@ -139,7 +143,10 @@ def _snapshots(rng: random.Random) -> SnapshotPlan:
     policy = SnapshotPolicy(
         every_entries=every, every_bytes=10**6, keep_entries=keep, keep_bytes=10**6
     )
-    return SnapshotPlan(policy, segment_bytes_max, work_s_max, transfer_s_max, power_failing)
+    pieces = SnapshotPlan(policy, segment_bytes_max, work_s_max, transfer_s_max, power_failing)
+    if transfer_s_max > PIECES_S_MAX or random.Random(f"{seed}/pieces").random() < 0.5:
+        return pieces
+    return replace(pieces, piece_bytes=PIECE_BYTES)
 
 
 def _split_votes(rng: random.Random, seed: int, for_s: float) -> RaftOptions:
@@ -157,7 +164,7 @@ def _split_votes(rng: random.Random, seed: int, for_s: float) -> RaftOptions:
         is_fifo=False,
         repeated=rng.choice((0.0, 0.5, 0.9)),
         straggling=rng.choice((0.0, 0.1, 0.3)),
-        snapshots=_snapshots(rng),
+        snapshots=_snapshots(rng, seed),
         for_s=2 * for_s,
     )
 
@@ -176,7 +183,7 @@ def _old_answers(rng: random.Random, seed: int, for_s: float) -> RaftOptions:
         is_fifo=rng.random() < 0.5,
         repeated=0.0,
         straggling=0.0,
-        snapshots=_snapshots(rng),
+        snapshots=_snapshots(rng, seed),
         for_s=2 * for_s,
     )
 
