@@ -36,11 +36,13 @@ from muster_protocol.consistency.commands import (
 from muster_protocol.errors import OutcomeForgotten, OutcomeUnknown, Refused, UsageError
 from muster_protocol.membership.events import JoinHint
 from muster_protocol.membership.member import MemberView
+from muster_protocol.raftguard.steward import SIZES
 from muster_protocol.session import methods as m
 from muster_protocol.session.messages import PROTOCOL_MAJOR, PROTOCOL_MINOR, ServerHello
 from muster_protocol.types import NodeId, parse_address
 from muster_protocol.wire.hello import MAJOR_VERSION, MINOR_MAX
 from muster_protocol.wire.membership import MemberState
+from muster_protocol.wire.seats import SeatRequest
 
 if TYPE_CHECKING:
     from muster.agents.consistency.agent import ConsistencyManager
@@ -78,6 +80,9 @@ class Handlers:
             "kv.list": self.kv_list,
             "raft": self.raft,
             "raft.transfer": self.raft_transfer,
+            "raft.voters": self.raft_voters,
+            "raft.add": self.raft_add,
+            "raft.remove": self.raft_remove,
             "partition": self.partition,
             "agents": self.agents,
             "agents.unpark": self.agents_unpark,
@@ -131,9 +136,15 @@ class Handlers:
         self._audit.command(caller, "join", {"addresses": [str(address) for address in addresses]})
         return m.JoinResult(hinted=[str(address) for address in addresses])
 
-    async def leave(self, params: m.NoParams, caller: Caller) -> m.DoneResult:
-        del params
-        self._audit.command(caller, "leave", {})
+    async def leave(self, params: m.LeaveParams, caller: Caller) -> m.DoneResult:
+        self._audit.command(caller, "leave", {"force": params.force})
+        consistency = self._parts.agents.consistency
+        if consistency is not None and consistency.has_seat and not params.force:
+            try:
+                await self._change_seats(SeatRequest("leave", self._parts.me))
+            except Refused as refused:
+                why = f"{refused}; its seat stays: stop it instead, or say --force"
+                raise Refused(refused.reason, why) from refused
         self._node.request_stop(leave=True)
         return m.DoneResult(message="leaving the cluster, then stopping")
 
@@ -301,13 +312,32 @@ class Handlers:
 
     async def raft_transfer(self, params: m.NoParams, caller: Caller) -> m.DoneResult:
         del params
-        consistency = self._consistency()
-        if not consistency.leads():
-            leader = self._names().get(consistency.leader() or NodeId(""), "nobody")
-            raise Refused("not-leader", f"this node does not lead, {leader} does: ask there")
         self._audit.command(caller, "raft transfer", {})
-        consistency.transfer_leadership()
+        await self._change_seats(SeatRequest("transfer"))
         return m.DoneResult(message="leadership is being handed over")
+
+    async def raft_voters(self, params: m.VotersParams, caller: Caller) -> m.DoneResult:
+        if params.size not in SIZES:
+            raise UsageError(f"{params.size} voters: it has to be 1, 3, 5 or 7")
+        self._audit.command(caller, "raft voters", {"size": params.size})
+        await self._change_seats(SeatRequest("size", size=params.size))
+        return m.DoneResult(message=f"{params.size} members shall vote: seats follow one by one")
+
+    async def raft_add(self, params: m.SeatParams, caller: Caller) -> m.DoneResult:
+        node = self._failure().find(params.node)
+        self._audit.command(caller, "raft add", {"node": node})
+        await self._change_seats(SeatRequest("add", node))
+        return m.DoneResult(message=f"{params.node} has a seat: it votes once it has the log")
+
+    async def raft_remove(self, params: m.SeatParams, caller: Caller) -> m.DoneResult:
+        node = self._failure().find(params.node)
+        self._audit.command(caller, "raft remove", {"node": node})
+        await self._change_seats(SeatRequest("remove", node))
+        return m.DoneResult(message=f"{params.node} has no seat, and gets none before `raft add`")
+
+    async def _change_seats(self, request: SeatRequest) -> None:
+        deadline = self._clock.now() + REQUEST_S
+        await self._consistency().change_seats(request, deadline=deadline)
 
     async def partition(self, params: m.NoParams, caller: Caller) -> m.PartitionResult:
         del params, caller

@@ -20,12 +20,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from muster import __version__
-from muster.agents.consistency.agent import (
-    CLUSTER_NAME,
-    CandidateView,
-    ConsistencyManager,
-    Ports,
-)
+from muster.agents.consistency.agent import ConsistencyManager
+from muster.agents.consistency.ports import CandidateView, Ports
+from muster.agents.consistency.seating import CLUSTER_NAME
 from muster.agents.consistency.trace import TRACE_VARIABLE, DurabilityTrace
 from muster.agents.discovery import NodeDiscovery
 from muster.agents.failure import FailureDetector
@@ -54,6 +51,7 @@ from muster_protocol.errors import LocalError, SafetyViolation, StorageCorrupt, 
 from muster_protocol.membership.events import LeaveRequested, StopRequested, UpdateMeta
 from muster_protocol.membership.member import Member, MemberView
 from muster_protocol.partition.quorum import Standing, Verdict
+from muster_protocol.raftguard.steward import Candidate
 from muster_protocol.types import NO_CLUSTER, Address, ClusterId, NodeId, Severity
 from muster_protocol.wire.hello import MAJOR_VERSION, MINOR_MAX, MINOR_MIN, Hello, Purpose
 from muster_protocol.wire.membership import MembershipMessage, MemberState, NodeMeta, decode_message
@@ -301,7 +299,7 @@ class Node:
         """Where an earlier start left this node. Blocks."""
         block = read_superblock(self.world.files)
         if block is not None:
-            return Place(block.cluster_id, block.generation)
+            return Place(block.cluster_id, "" if block.is_retired else block.generation)
         data = self.world.files.read(CLUSTER_NAME)
         return Place(ClusterId(data.decode("ascii"))) if data else Place()
 
@@ -456,12 +454,18 @@ class _AgentBuilder:
             live_voters=self._live_voters,
             alive_since=self._alive_since,
             candidates=self._candidates,
+            members=self._cluster_members,
             load_record=lambda name: self._parts.records.load("consistency", name),
             verdict=node.verdict,
             joined=node.joined,
         )
-        expect = node.config.cluster.bootstrap_expect
-        self._parts.agents.consistency = ConsistencyManager(ports, expect=expect)
+        cluster = node.config.cluster
+        self._parts.agents.consistency = ConsistencyManager(
+            ports,
+            expect=cluster.bootstrap_expect,
+            voters=cluster.voters,
+            replace_after_s=cluster.replace_voter_after_s,
+        )
         return self._parts.agents.consistency
 
     def partition(self) -> NetworkPartitionHandler:
@@ -497,6 +501,17 @@ class _AgentBuilder:
 
     def _live_voters(self) -> tuple[NodeId, ...]:
         return tuple(m.id for m in self._present() if m.meta.voter)
+
+    def _cluster_members(self) -> Mapping[NodeId, Candidate]:
+        return {
+            member.id: Candidate(
+                is_alive=member.state is MemberState.ALIVE,
+                since=member.since,
+                has_left=member.state is MemberState.LEFT,
+            )
+            for member in self._node.members()
+            if member.meta.cluster_id == self._node.place.cluster
+        }
 
     def _candidates(self) -> CandidateView:
         present = self._present()

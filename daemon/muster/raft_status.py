@@ -33,7 +33,7 @@ def raft_result(
     manifest = voter.journal.manifest
     return RaftResult(
         node=me,
-        is_voter=True,
+        is_voter=consistency.is_voter,
         role=consistency.role,
         leader=leader or "",
         leader_name=names.get(leader, "") if leader else "",
@@ -55,6 +55,9 @@ def raft_result(
         voting_suspended=voter.core.guard.suspended,
         states_agree_up_to=voter.divergence.agreed_index,
         states_diverged=[names.get(node, node) for node in voter.divergence.diverged],
+        voters_wanted=voter.configuration.size,
+        barred=[names.get(NodeId(node), node) for node in voter.configuration.barred],
+        is_changing=voter.configuration.index > voter.journal.commit_index,
     )
 
 
@@ -62,9 +65,9 @@ def _voter_rows(
     voter: Voter, names: dict[NodeId, str], leader: NodeId | None, me: NodeId, clock: Clock
 ) -> list[VoterRow]:
     guard, now = voter.core.guard, clock.now()
-    connected, answers = guard.connected(), guard.acknowledged()
+    connected, answers = guard.peers.followers(), guard.acknowledged()
     rows = []
-    for seat in voter.configuration.voters:
+    for seat in voter.configuration.seats:
         node = NodeId(seat.node)
         acknowledged, answered_at = answers.get(node, (voter.journal.durable_index, now))
         leads = voter.core.role is Role.LEADER
@@ -75,6 +78,7 @@ def _voter_rows(
                 leader,
                 me,
                 connected=node == me or node in connected,
+                votes=voter.configuration.is_voter(node),
                 acknowledged=acknowledged if leads else None,
                 lag=voter.journal.last_index - acknowledged if leads else None,
                 answer_age_s=now - answered_at if leads and answered_at is not None else None,
@@ -90,6 +94,7 @@ def _row(
     me: NodeId,
     *,
     connected: bool,
+    votes: bool = True,
     acknowledged: int | None = None,
     lag: int | None = None,
     answer_age_s: float | None = None,
@@ -97,7 +102,7 @@ def _row(
     return VoterRow(
         id=node,
         name=names.get(node, ""),
-        role="leader" if node == leader else "voter",
+        role="learner" if not votes else "leader" if node == leader else "voter",
         is_me=node == me,
         connected=connected,
         acknowledged_index=acknowledged,
@@ -112,7 +117,7 @@ def _without_voter(
     leader = consistency.leader()
     return RaftResult(
         node=me,
-        is_voter=consistency.has_seat,
+        is_voter=consistency.is_voter,
         role=consistency.role,
         leader=leader or "",
         leader_name=names.get(leader, "") if leader else "",

@@ -53,7 +53,7 @@ def status_of(node: Node) -> StatusResult:
         members_total=sum(member.state is not MemberState.LEFT for member in members),
         voters_reachable=verdict.reachable,
         voters_total=verdict.voters,
-        is_voter=consistency is not None and consistency.has_seat,
+        is_voter=consistency is not None and consistency.is_voter,
         role=consistency.role if consistency is not None else "member",
         leader=leader or "",
         leader_name=names.get(leader, "") if leader else "",

@@ -232,7 +232,7 @@ def raft(result: RaftResult) -> list[Block]:
         blocks.append(Styled(f"ALARM: another state than the others have: {who}", "bad"))
     blocks += _pairs(
         [
-            ("role", result.role if result.is_voter else "no seat"),
+            ("role", "no seat" if result.role == "member" else result.role),
             ("leader", f"{leader}, term {result.term}"),
             ("log", f"{result.first_index} to {result.last_index}, {size(result.journal_bytes)}"),
             ("durable", str(result.durable_index)),
@@ -244,6 +244,7 @@ def raft(result: RaftResult) -> list[Block]:
                 f"{result.state_fingerprint[:16] or 'none'} (equal wherever applied is equal)",
             ),
             ("agreement", f"states compared, equal up to index {result.states_agree_up_to}"),
+            ("voters", _voters(result)),
             ("elections", f"{result.elections_won} won of {result.campaigns} campaigns"),
             ("dropped", dropped or "nothing"),
         ]
@@ -261,8 +262,16 @@ def raft(result: RaftResult) -> list[Block]:
         ]
         for row in result.voters
     ]
-    headings = ["", "VOTER", "ID", "ROLE", "CONNECTED", "ACKNOWLEDGED", "LAG", "ANSWERED"]
+    headings = ["", "SEAT", "ID", "ROLE", "CONNECTED", "ACKNOWLEDGED", "LAG", "ANSWERED"]
     return [*blocks, "", Table(headings, rows, right=("ACKNOWLEDGED", "LAG"))] if rows else blocks
+
+
+def _voters(result: RaftResult) -> str:
+    voting = sum(row.role != "learner" for row in result.voters)
+    text = f"{voting} of {result.voters_wanted or voting} wanted"
+    if result.barred:
+        text += f"; no seat for {', '.join(result.barred)}"
+    return text + ("; a change is under way" if result.is_changing else "")
 
 
 def _number(value: int | None) -> str:

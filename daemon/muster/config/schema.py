@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from muster_protocol.limits import VOTERS_MAX
+from muster_protocol.raftguard.steward import REPLACE_S
 from muster_protocol.types import Address, parse_address
 
 NODE_PORT = 7411
@@ -66,6 +67,12 @@ class ClusterSection(Section, frozen=True, kw_only=True):
     bootstrap_expect: Annotated[int, msgspec.Meta(ge=0, le=VOTERS_MAX)] = 0
     """How many nodes found the cluster together, the same on each of them. 0: this node only
     joins. Ignored once there is a cluster, so that nothing has to be changed afterwards."""
+    voters: Literal[0, 1, 3, 5, 7] = 0
+    """How many members should vote; the others forward. 0: as many as found the cluster, and three
+    at least. The first leader takes it over; later it is changed by `muster raft voters`."""
+    replace_voter_after_s: Annotated[float, msgspec.Meta(ge=10.0, le=604_800.0)] = REPLACE_S
+    """A voter that has been silent for so long gives its seat to a member that is there, if one has
+    the log by then."""
     join: Annotated[tuple[str, ...], msgspec.Meta(max_length=JOIN_MAX)] = ()
     """Addresses of other members. One that answers tells of the rest; the node's own is skipped.
     Empty: this node waits to be found, or for `muster join`."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from muster.agents.consistency.raft.birth import LogTrimmed, RaftBirth, RaftLine
-from muster.agents.consistency.raft.core import Propose
+from muster.agents.consistency.raft.core import Propose, ProposeElectorate
 from muster.flight.births import Line, PeersBirth, PlainLine, RelayBirth, SwimBirth, WatchBirth
 from muster_protocol.discovery.peers import MemberGone, MemberSeen
 from muster_protocol.effects import DeadlineReached
@@ -62,6 +62,7 @@ _RAFT_EVENTS: Final = (
     raft.ReadWanted,
     raft.SuspendVoting,
     Propose,
+    ProposeElectorate,
     LogTrimmed,
     DeadlineReached,
 )

@@ -14,7 +14,7 @@ import msgspec
 from muster.storage.files import Files, write_atomically
 from muster.storage.records import encode_record, scan_records
 from muster_protocol.errors import RemoteError, StorageCorrupt
-from muster_protocol.types import ClusterId, HexId, NodeId
+from muster_protocol.types import ClusterId, HexId, NodeId, UInt
 from muster_protocol.wire.codec import Decoder, encode
 from muster_protocol.wire.raft import Generation
 
@@ -34,6 +34,11 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True):
     cluster: HexId
     generation: Generation
     mark_key: Annotated[bytes, msgspec.Meta(min_length=MARK_KEY_BYTES, max_length=MARK_KEY_BYTES)]
+    told_index: UInt = 0
+    """Of the electorate that this journal was made under, and which did not know it yet."""
+
+    is_retired: bool = False
+    """There is no seat for this journal any more: what is left of it is to be removed."""
 
     @property
     def node_id(self) -> NodeId:

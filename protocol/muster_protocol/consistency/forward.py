@@ -16,6 +16,7 @@ from muster_protocol.consistency.commands import Command, Result
 from muster_protocol.types import OptionalHexId, UInt
 from muster_protocol.wire.codec import Decoder, encode
 from muster_protocol.wire.raft import Configuration
+from muster_protocol.wire.seats import SeatRequest
 
 
 class Forward(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -68,8 +69,30 @@ class ConfigurationIs(msgspec.Struct, frozen=True, array_like=True, tag=6):
     leader: OptionalHexId
 
 
+class ChangeSeats(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Change who votes. The answer may be `NotLeader`, `Declined` or `Unknown`, too."""
+
+    number: UInt
+    within_s: float
+    request: SeatRequest
+
+
+class SeatsChanged(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """That is committed."""
+
+    number: UInt
+
+
 ForwardMessage = (
-    Forward | Committed | NotLeader | Unknown | Declined | AskConfiguration | ConfigurationIs
+    Forward
+    | Committed
+    | NotLeader
+    | Unknown
+    | Declined
+    | AskConfiguration
+    | ConfigurationIs
+    | ChangeSeats
+    | SeatsChanged
 )
 
 TOGETHER_MAX: Final = 256

@@ -50,8 +50,9 @@ def check_command(command: bytes) -> None:
 
 
 def batch_of(command: bytes) -> bytes | None:
-    """What an entry's call was given; None for the no-op. Errors: RemoteError("garbage")."""
-    return None if command == _NO_OP else _CALLS.decode(command[1:])[1][0]
+    """The commands that an entry holds; None if it holds none. Errors: RemoteError("garbage")."""
+    data = None if command == _NO_OP else _CALLS.decode(command[1:])[1][0]
+    return None if data is None or is_reconfiguration(data) else data
 
 
 def configuration_of(command: bytes) -> Configuration | None:

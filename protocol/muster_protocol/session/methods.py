@@ -35,6 +35,24 @@ class ForgetParams(Params, frozen=True, kw_only=True):
     node: str
 
 
+class LeaveParams(Params, frozen=True, kw_only=True):
+    """`force`: leave even where the seat cannot be given back first."""
+
+    force: bool = False
+
+
+class VotersParams(Params, frozen=True, kw_only=True):
+    """How many members shall vote: 1, 3, 5 or 7."""
+
+    size: int
+
+
+class SeatParams(Params, frozen=True, kw_only=True):
+    """`node`: id or unambiguous name of a member."""
+
+    node: str
+
+
 class InfoParams(Params, frozen=True, kw_only=True):
     """`node`: id, id prefix or name; "" means the daemon that answers."""
 
@@ -153,7 +171,8 @@ class StatusResult(Result, frozen=True, kw_only=True):
 
 
 class VoterRow(Result, frozen=True, kw_only=True):
-    """One seat. `lag` and `answer_age_s` are known to the leader only."""
+    """One seat. `role`: leader, voter, learner. `lag` and `answer_age_s` are known to the leader
+    only."""
 
     id: str
     name: str
@@ -192,6 +211,12 @@ class RaftResult(Result, frozen=True, kw_only=True):
     """The newest log index at which a majority is known to have the same state."""
     states_diverged: list[str] = []
     """Names of voters that made something else of the same log."""
+    voters_wanted: int = 0
+    """How many shall vote; 0 where no leader has said it yet."""
+    barred: list[str] = []
+    """Names of members from which an operator took the seat."""
+    is_changing: bool = False
+    """A change of the electorate is in the log and not committed."""
 
 
 class PartitionResult(Result, frozen=True, kw_only=True):
@@ -321,7 +346,7 @@ METHODS: dict[str, tuple[type[Params], type[Result]]] = {
     "members": (NoParams, MembersResult),
     "info": (InfoParams, InfoResult),
     "join": (JoinParams, JoinResult),
-    "leave": (NoParams, DoneResult),
+    "leave": (LeaveParams, DoneResult),
     "forget": (ForgetParams, DoneResult),
     "kv.get": (KvGetParams, KvResult),
     "kv.put": (KvPutParams, KvResult),
@@ -329,6 +354,9 @@ METHODS: dict[str, tuple[type[Params], type[Result]]] = {
     "kv.list": (KvListParams, KvListResult),
     "raft": (NoParams, RaftResult),
     "raft.transfer": (NoParams, DoneResult),
+    "raft.voters": (VotersParams, DoneResult),
+    "raft.add": (SeatParams, DoneResult),
+    "raft.remove": (SeatParams, DoneResult),
     "partition": (NoParams, PartitionResult),
     "agents": (NoParams, AgentsResult),
     "agents.unpark": (AgentParams, DoneResult),

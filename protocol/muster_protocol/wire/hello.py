@@ -59,6 +59,8 @@ class Purpose(enum.StrEnum):
     """The data of a snapshot, in chunks."""
     BOOTSTRAP = "bootstrap"
     """The one bootstrap of a cluster's life."""
+    ENLIST = "enlist"
+    """A leader wants a member to make a journal."""
     SIGNALS = "signals"
     """Signals of scope cluster."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -23,13 +23,14 @@ import trio
 
 from muster.agents.consistency.forwarding import RETRY_S, Forwarder, ForwardServer
 from muster.agents.consistency.founding import Founding
+from muster.agents.consistency.ports import Ports
 from muster.agents.consistency.proposals import Change, Outcome, Told
-from muster.agents.consistency.voter import Surroundings as VoterSurroundings
-from muster.agents.consistency.voter import Voter, load_state
+from muster.agents.consistency.seat import Seat
+from muster.agents.consistency.seating import CLUSTER_NAME
+from muster.agents.consistency.voter import Voter
 from muster.runtime.actions import action
 from muster.runtime.agent import Agent, Every
 from muster.storage.files import write_atomically
-from muster.storage.superblock import Superblock, read_superblock
 from muster_protocol.consistency.bootstrap import (
     RECORD_NAME,
     Answer,
@@ -50,22 +51,18 @@ from muster_protocol.consistency.commands import (
     check_operation,
     is_read,
 )
-from muster_protocol.effects import Effect, Notify
+from muster_protocol.effects import Effect
 from muster_protocol.errors import OutcomeUnknown, Refused, UsageError
-from muster_protocol.partition.quorum import Evidence, Verdict
+from muster_protocol.partition.quorum import Evidence
 from muster_protocol.raftguard.events import Role
-from muster_protocol.types import NO_CLUSTER, Address, ClusterId, NodeId
+from muster_protocol.raftguard.steward import REPLACE_S
+from muster_protocol.types import NO_CLUSTER, ClusterId, NodeId
 from muster_protocol.wire.hello import Purpose
 from muster_protocol.wire.raft import Configuration
+from muster_protocol.wire.seats import SeatRequest
 
 if TYPE_CHECKING:
-    from muster.agents.consistency.trace import DurabilityTrace
-    from muster.flight.tape import FlightLog
-    from muster.net.peers import PeerConnection, PeerStreams
-    from muster.world import World
-
-CLUSTER_NAME: Final = "cluster"
-"""The record of a node without a seat: which cluster it belongs to."""
+    from muster.net.peers import PeerConnection
 
 HEARD_WITHIN_S: Final = 1.5
 """A quorum that was heard so lately counts as heard: the leader's own fallback time."""
@@ -89,43 +86,15 @@ class NoParams(msgspec.Struct, frozen=True):
     """For actions without parameters."""
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateView:
-    """What the membership says about the founding: candidates by id, clusters of our label."""
-
-    candidates: Mapping[NodeId, str]
-    clusters: tuple[ClusterId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What the consistency manager needs of the rest of its node."""
-
-    me: NodeId
-    boot: str
-    world: World
-    streams: PeerStreams
-    trace: DurabilityTrace
-    recorder: FlightLog | None
-    notify: Callable[[Notify], None]
-    address_of: Callable[[NodeId], Address | None]
-    live_voters: Callable[[], tuple[NodeId, ...]]
-    alive_since: Callable[[NodeId], float | None]
-    """Since when gossip shows a member alive; None if it does not."""
-    candidates: Callable[[], CandidateView]
-    verdict: Callable[[], Verdict]
-    load_record: Callable[[str], bytes | None]
-    """A record of this agent by name; blocks."""
-    joined: Callable[[ClusterId, str], None]
-    """Called with the cluster id and this node's journal generation ("": no seat)."""
-
-
 class ConsistencyManager(Agent):
     """See the module."""
 
     name = "consistency"
 
-    def __init__(self, ports: Ports, *, expect: int) -> None:
+    def __init__(
+        self, ports: Ports, *, expect: int, voters: int = 0, replace_after_s: float = REPLACE_S
+    ) -> None:
+        """`expect` nodes found the cluster. `voters`, `replace_after_s`: see `Steward`."""
         look = action(name="CoordinateConsensus", params=NoParams)(self._look_for_candidates)
         self.actions = (look,)
         self.routes = {"cluster.node.*": look}
@@ -135,13 +104,10 @@ class ConsistencyManager(Agent):
         self._clock = ports.world.clock
         self._expect = expect
         self._files = ports.world.files
-        self._superblock: Superblock | None = None
-        self._configuration: Configuration | None = None
         self._asked_leader: NodeId | None = None
         self._revision_heard = 0
         self._nursery: trio.Nursery | None = None
         self._founding: Founding | None = None
-        self._voter: Voter | None = None
         self._has_ended = False
         self.cluster = NO_CLUSTER
         self._bootstrap: Bootstrap | None = None
@@ -152,6 +118,9 @@ class ConsistencyManager(Agent):
             leader=self.leader,
             voters_in_reach=ports.live_voters,
             address_of=ports.address_of,
+        )
+        self._seat = Seat(
+            ports, forwarder=self.forwarder, size=voters, replace_after_s=replace_after_s
         )
 
     # --- the machine ------------------------------------------------------------------------
@@ -207,7 +176,7 @@ class ConsistencyManager(Agent):
     async def _serve(self) -> None:
         assert self.surroundings is not None
         offload = self._ports.world.offload
-        self._superblock = await offload.run(lambda: read_superblock(self._files), kind="read")
+        await self._seat.recover()
         stored = await offload.run(lambda: self._ports.load_record(RECORD_NAME), kind="read")
         record = load_record(stored, path=self._files.describe(RECORD_NAME))
         async with trio.open_nursery() as nursery:
@@ -222,22 +191,23 @@ class ConsistencyManager(Agent):
                 nursery=nursery,
             )
             with self._registered():
-                await self._resume()
+                await self._resume(nursery)
                 self._bootstrap = Bootstrap(
                     me=self._ports.me,
                     expect=self._expect,
                     record=record,
-                    founded=self._superblock is not None,
+                    founded=self.has_seat,
                     fresh_id=lambda: self._ports.world.entropy.token_bytes(16).hex(),
                     now=self._clock.now(),
                 )
                 self._bootstrap.is_member = bool(self.cluster)
                 await self._keep_asking_for_configuration()
 
-    async def _resume(self) -> None:
+    async def _resume(self, nursery: trio.Nursery) -> None:
         """Take up the seat, or the membership without one, that an earlier start left behind."""
-        if self._superblock is not None:
-            await self._start_voter(self._superblock)
+        if (block := self._seat.superblock) is not None:
+            self.cluster = block.cluster_id
+            await self._seat.take(block, nursery)
             return
         data = await self._ports.world.offload.run(
             lambda: self._files.read(CLUSTER_NAME), kind="read"
@@ -246,38 +216,13 @@ class ConsistencyManager(Agent):
             self.cluster = ClusterId(data.decode("ascii"))
             self._ports.joined(self.cluster, "")
 
-    async def _start_voter(self, superblock: Superblock) -> None:
-        assert self._nursery is not None
-        ports = self._ports
-        journal, registry, applied, store = await ports.world.offload.run(
-            lambda: load_state(ports.world, superblock, ports.notify), kind="read"
-        )
-        voter = self._voter = Voter(
-            superblock=superblock,
-            journal=journal,
-            registry=registry,
-            applied_index=applied,
-            store=store,
-            around=VoterSurroundings(
-                world=ports.world,
-                streams=ports.streams,
-                address_of=ports.address_of,
-                notify=ports.notify,
-                trace=ports.trace,
-                recorder=ports.recorder,
-                boot=ports.boot,
-            ),
-        )
-        self._configuration = voter.configuration
-        self.cluster = superblock.cluster_id
-        ports.joined(self.cluster, superblock.generation)
-        await self._nursery.start(voter.run)
-
     async def _found(self, effect: Found) -> None:
         assert self._founding is not None
         assert self.surroundings is not None
-        self._superblock = await self._founding.found(effect)
-        await self._start_voter(self._superblock)
+        assert self._nursery is not None
+        block = await self._founding.found(effect)
+        self.cluster = block.cluster_id
+        await self._seat.take(block, self._nursery)
         while not self.surroundings.post(FoundingDone()):
             await self._clock.sleep(RETRY_S)  # the mailbox is full, and it waits for nothing else
 
@@ -294,16 +239,56 @@ class ConsistencyManager(Agent):
         self._nursery.start_soon(work, *args)
 
     async def _keep_asking_for_configuration(self) -> None:
-        """A node without a seat asks the voters who has one, and who leads."""
+        """A node without a seat asks the voters who has one, and who leads; who may have lost its
+        own asks for that."""
         while True:
             if self.cluster and not self.has_seat:
                 for voter in self._ports.live_voters():
                     answer = await self.forwarder.ask_configuration(voter)
                     if answer is not None:
-                        self._configuration = answer.configuration
+                        self._seat.configuration = answer.configuration
                         self._asked_leader = NodeId(answer.leader) if answer.leader else None
                         break
+            await self._seat.look_after()
             await self._clock.sleep(ASK_CONFIGURATION_S)
+
+    # --- who has a seat -----------------------------------------------------------------------
+
+    async def _serve_enlist(self, connection: PeerConnection) -> None:
+        """A leader wants us to make a journal. Errors: RemoteError."""
+        assert self._nursery is not None
+        await self._seat.answer_enlisting(connection, self.cluster, self._nursery)
+
+    async def change_seats(self, request: SeatRequest, *, deadline: float) -> None:
+        """Have the leader change who votes, wherever it is; returns when that is committed.
+
+        Errors: UsageError; Refused("not-quorate", "conflict", "timed-out"); OutcomeUnknown.
+        """
+        was_sent = False
+        while self._clock.now() < deadline:
+            try:
+                self._check_fence(was_proposed=False)
+                is_here, was_sent = self.leads(), True
+                if is_here and self._seat.stewardship is not None:
+                    await self._seat.stewardship.change(request, deadline=deadline)
+                    return
+                if await self.forwarder.change_seats(request, deadline=deadline):
+                    return
+            except Refused as refused:
+                is_passing = refused.reason in ("not-leader", "not-quorate") and was_sent
+                if not is_passing:  # leadership may be on its way to somebody else
+                    raise
+            await self._clock.sleep(RETRY_S)
+        if was_sent:
+            raise OutcomeUnknown("not known to be done in time; it is harmless to repeat")
+        raise Refused("timed-out", "no leader answered in time; nothing was changed")
+
+    async def _change_seats_here(self, request: SeatRequest, *, deadline: float) -> None:
+        """Another node asks. Errors: as `Stewardship.change`."""
+        stewardship = self._seat.stewardship
+        if stewardship is None or not self._ports.verdict().may_act:
+            raise Refused("not-leader", "this side may not act")
+        await stewardship.change(request, deadline=deadline)
 
     # --- streams of others --------------------------------------------------------------------
 
@@ -315,6 +300,7 @@ class ConsistencyManager(Agent):
             Purpose.RAFT: self._serve_raft,
             Purpose.PROPOSE: self._serve_propose,
             Purpose.SNAPSHOT: self._serve_snapshot,
+            Purpose.ENLIST: self._serve_enlist,
         }
         self._ports.streams.handlers.update(handlers)
         try:
@@ -336,15 +322,16 @@ class ConsistencyManager(Agent):
             await self.voter.serve_snapshot(connection)
 
     async def _serve_propose(self, connection: PeerConnection) -> None:
-        if self.voter is not None:
+        if (voter := self.voter) is not None:
             server = ForwardServer(
                 clock=self._clock,
-                configuration=self.voter.configuration,
+                configuration=lambda: voter.committed_configuration,
                 leader=self.leader,
                 submit=self._submit_forwarded,
                 begin=self._begin_forwarded,
+                change_seats=self._change_seats_here,
             )
-            await self.voter.adopt(server.serve, connection)
+            await voter.adopt(server.serve, connection)
 
     async def _submit_forwarded(self, command: Command, *, deadline: float) -> Result:
         """Another node's command passes the same fence. Errors: as `Proposals.submit`."""
@@ -364,20 +351,23 @@ class ConsistencyManager(Agent):
 
     @property
     def has_seat(self) -> bool:
-        """Is this node one of the voters?"""
-        return self._superblock is not None
+        """Has this node a journal, as a voter or a learner?"""
+        return self._seat.superblock is not None
 
     @property
     def voter(self) -> Voter | None:
         """This node's voter, while it runs. One that has ended says what was true then."""
-        return self._voter if self._voter is not None and self._voter.is_running else None
+        return self._seat.voter
 
     @property
     def role(self) -> str:
-        """The voter's; "down" while it does not run, "member" without a seat."""
+        """The voter's; "learner" where its vote does not count, "down" while it does not run,
+        "member" without a seat."""
         if not self.has_seat:
             return "member"
-        return self.voter.core.role.name.lower() if self.voter is not None else "down"
+        if self.voter is None:
+            return "down"
+        return self.voter.core.role.name.lower() if self.is_voter else "learner"
 
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
@@ -539,23 +529,21 @@ class ConsistencyManager(Agent):
 
     def evidence(self) -> Evidence:
         """What this node knows about the quorum now."""
-        configuration = self._configuration
+        configuration, me = self.configuration, self._ports.me
         if configuration is None or not self.cluster:
             return Evidence((), (), is_voter=False, hears_quorum=False, leader=None)
         voters = tuple(NodeId(voter.node) for voter in configuration.voters)
-        if not self.has_seat:
+        if self.has_seat and self.voter is None:
+            return Evidence(voters, (), is_voter=True, hears_quorum=False, leader=None)
+        if self.voter is None or not self.is_voter:
             live = self._ports.live_voters()
             reachable = tuple(voter for voter in voters if voter in live)
             return Evidence(
                 voters, reachable, is_voter=False, hears_quorum=False, leader=self.leader()
             )
-        if self.voter is None:
-            return Evidence(voters, (), is_voter=True, hears_quorum=False, leader=None)
         guard = self.voter.core.guard
         linked = guard.connected()
-        reachable = tuple(
-            v for v in voters if v == self._ports.me or v in linked or self._is_coming(v)
-        )
+        reachable = tuple(v for v in voters if v == me or v in linked or self._is_coming(v))
         return Evidence(
             voters,
             reachable,
@@ -563,6 +551,20 @@ class ConsistencyManager(Agent):
             hears_quorum=guard.hears_quorum(self._clock.now(), HEARD_WITHIN_S),
             leader=guard.leader,
         )
+
+    @property
+    def configuration(self) -> Configuration | None:
+        """The committed electorate, as far as this node knows it."""
+        return (
+            self.voter.committed_configuration
+            if self.voter is not None
+            else self._seat.configuration
+        )
+
+    @property
+    def is_voter(self) -> bool:
+        """Does this node's vote count? Not that of a learner, nor of a journal without a seat."""
+        return self.voter is not None and self.voter.is_voter
 
     def _is_coming(self, voter: NodeId) -> bool:
         """Was its link lost only now, or did it come alive only now, after that?"""

@@ -32,12 +32,14 @@ from muster_protocol.consistency.commands import (
 )
 from muster_protocol.consistency.forward import (
     AskConfiguration,
+    ChangeSeats,
     Committed,
     ConfigurationIs,
     Declined,
     Forward,
     ForwardMessage,
     NotLeader,
+    SeatsChanged,
     Unknown,
     decode_forward,
     encode_forward,
@@ -49,6 +51,7 @@ from muster_protocol.types import Address, NodeId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.hello import Purpose
 from muster_protocol.wire.raft import Configuration
+from muster_protocol.wire.seats import SeatRequest
 
 if TYPE_CHECKING:
     from muster.clock import Clock
@@ -83,6 +86,12 @@ class Submit(Protocol):
     """`Proposals.submit`."""
 
     async def __call__(self, command: Command, *, deadline: float) -> Result: ...
+
+
+class ChangesSeats(Protocol):
+    """`Stewardship.change`."""
+
+    async def __call__(self, request: SeatRequest, *, deadline: float) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -332,6 +341,35 @@ class Forwarder:
 
     async def ask_configuration(self, voter: NodeId) -> ConfigurationIs | None:
         """Who has a seat, as `voter` knows it; None if it does not answer in time."""
+        deadline = self._clock.now() + 2 * DIAL_S
+        reply = await self._ask(voter, lambda number: encode(AskConfiguration(number)), deadline)
+        return reply if isinstance(reply, ConfigurationIs) else None
+
+    async def change_seats(self, request: SeatRequest, *, deadline: float) -> bool:
+        """One attempt at whoever leads. False: it is not known to be done, ask again.
+
+        Errors: Refused; UsageError.
+        """
+        target = self._target()
+        if target is None:
+            return False
+        within_s = deadline - self._clock.now()
+        reply = await self._ask(
+            target, lambda number: encode(ChangeSeats(number, within_s, request)), deadline
+        )
+        if isinstance(reply, Declined):
+            error = UsageError(reply.message) if reply.reason == "usage" else None
+            raise error or Refused(reply.reason, reply.message)
+        if isinstance(reply, NotLeader):
+            self._hint = NodeId(reply.leader) if reply.leader else None
+        elif reply is None:
+            self._hint = None
+        return isinstance(reply, SeatsChanged)
+
+    async def _ask(
+        self, voter: NodeId, make: Callable[[int], bytes], deadline: float
+    ) -> ForwardMessage | None:
+        """One question, and its answer; None if none comes in time."""
         done = trio.Event()
         heard: list[ForwardMessage | None] = []
 
@@ -339,17 +377,15 @@ class Forwarder:
             heard.append(reply)
             done.set()
 
-        deadline = self._clock.now() + 2 * DIAL_S
         with self._clock.move_on_at(deadline):
             channel = await self._channel(voter)
             if channel is None:
                 return None
             call = _Call(answered, deadline, ends_with_leader=False)
-            channel.call(lambda number: encode(AskConfiguration(number)), call)
+            channel.call(make, call)
             self._alarm.at(deadline)
             await done.wait()
-        reply = heard[0] if heard else None
-        return reply if isinstance(reply, ConfigurationIs) else None
+        return heard[0] if heard else None
 
     def _outcome(self, reply: ForwardMessage | None, command: Command) -> Told | None:
         if isinstance(reply, Committed) and answers(reply.result, command.operation):
@@ -411,18 +447,20 @@ class ForwardServer:
         self,
         *,
         clock: Clock,
-        configuration: Configuration,
+        configuration: Callable[[], Configuration],
         leader: Callable[[], NodeId | None],
         submit: Submit,
         begin: Callable[[Sequence[Change]], None],
+        change_seats: ChangesSeats,
     ) -> None:
         """`submit` answers reads, `begin` proposes changes: see `Voter`. What it settles them with
-        is a result or an error."""
+        is a result or an error. `configuration`: the committed one."""
         self._clock = clock
         self._configuration = configuration
         self._leader = leader
         self._submit = submit
         self._begin = begin
+        self._change_seats = change_seats
 
     async def serve(self, connection: PeerConnection) -> None:
         """Answer one stream until it ends. Errors: RemoteError for what is no request."""
@@ -435,7 +473,9 @@ class ForwardServer:
                     replies.expected += 1
                     if isinstance(message, AskConfiguration):
                         leader = self._leader() or ""
-                        replies.add(ConfigurationIs(message.number, self._configuration, leader))
+                        replies.add(ConfigurationIs(message.number, self._configuration(), leader))
+                    elif isinstance(message, ChangeSeats):
+                        nursery.start_soon(self._answer_change, replies, message)
                     elif not isinstance(message, Forward):
                         raise RemoteError("forward", "a reply where a request was expected")
                     elif is_read(_checked(message).operation):
@@ -447,20 +487,29 @@ class ForwardServer:
                 await replies.wait_for_room()
             nursery.cancel_scope.cancel()
 
+    async def _answer_change(self, replies: _Replies, message: ChangeSeats) -> None:
+        within_s = message.within_s if math.isfinite(message.within_s) else 0.0
+        try:
+            await self._change_seats(message.request, deadline=self._deadline(within_s))
+        except (Refused, UsageError, OutcomeUnknown) as error:
+            replies.add(self._reply(message.number, error))
+        else:
+            replies.add(SeatsChanged(message.number))
+
     def _change(self, replies: _Replies, message: Forward) -> Change:
         def settle(_: Change, outcome: Outcome) -> None:
             assert not callable(outcome), "what was forwarded is not forwarded again"
             replies.add(self._reply(message.number, outcome))
 
-        return Change(message.command, self._deadline(message), settle)
+        return Change(message.command, self._deadline(message.within_s), settle)
 
-    def _deadline(self, message: Forward) -> float:
-        return self._clock.now() + min(max(message.within_s, 0.0), WITHIN_S_MAX)
+    def _deadline(self, within_s: float) -> float:
+        return self._clock.now() + min(max(within_s, 0.0), WITHIN_S_MAX)
 
     async def _answer_read(self, replies: _Replies, message: Forward) -> None:
         told: Told
         try:
-            told = await self._submit(message.command, deadline=self._deadline(message))
+            told = await self._submit(message.command, deadline=self._deadline(message.within_s))
         except (Refused, UsageError, OutcomeUnknown) as error:
             told = error
         replies.add(self._reply(message.number, told))

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from muster.agents.consistency.raft.engine import FIRST_ENTRY
-from muster.storage.recovery import create_journal
-from muster.storage.superblock import (
-    MARK_KEY_BYTES,
-    SUPERBLOCK_FORMAT,
-    Superblock,
-    write_superblock,
-)
+from muster.agents.consistency.seating import fresh_block, make_journal
 from muster_protocol.consistency.bootstrap import Answer, Answered, Ask, Asked, Found
 from muster_protocol.errors import RemoteError
 from muster_protocol.types import Address, NodeId
@@ -25,6 +18,7 @@ from muster_protocol.wire.hello import Purpose
 
 if TYPE_CHECKING:
     from muster.net.peers import PeerConnection, PeerStreams
+    from muster.storage.superblock import Superblock
     from muster.world import World
 
 QUESTION_S: Final = 2.0
@@ -78,21 +72,12 @@ class Founding:
             del self._answers[token]
 
     async def found(self, effect: Found) -> Superblock:
-        """Create the journal, then the superblock: from then on this node is a voter.
+        """Make journal and superblock: from then on this node is a voter.
 
         Errors: StorageError, StorageCorrupt.
         """
-        files, offload = self._world.files, self._world.offload
-        mark_key = self._world.entropy.token_bytes(MARK_KEY_BYTES)
-        block = Superblock(SUPERBLOCK_FORMAT, self._me, effect.cluster, effect.generation, mark_key)
-        journal = await offload.run(
-            lambda: create_journal(files, block, effect.configuration, FIRST_ENTRY), kind="fsync"
-        )
-        try:
-            await journal.commit(offload)
-        finally:
-            journal.close()
-        await offload.run(lambda: write_superblock(files, block), kind="fsync")
+        block = fresh_block(self._world, self._me, effect.cluster, generation=effect.generation)
+        await make_journal(self._world, block, effect.configuration)
         return block
 
     async def _ask(self, effect: Ask) -> None:

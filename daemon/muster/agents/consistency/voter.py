@@ -16,7 +16,7 @@ from muster.agents.consistency.compaction import SNAPSHOTS, Compaction, Replicat
 from muster.agents.consistency.links import VoterLinks
 from muster.agents.consistency.proposals import Change, Proposals, Told
 from muster.agents.consistency.raft.birth import taped_core
-from muster.agents.consistency.raft.core import Propose
+from muster.agents.consistency.raft.core import Propose, ProposeElectorate
 from muster.agents.consistency.reads import Reads
 from muster.agents.consistency.replica import Replica
 from muster.agents.consistency.snapshotting import fetch_snapshot, serve_snapshot
@@ -246,6 +246,13 @@ class Voter:
         return self.journal.electorates.at(self.journal.commit_index)
 
     @property
+    def is_voter(self) -> bool:
+        """Does its vote count, by an electorate that cannot be undone any more?"""
+        seat = self.committed_configuration.seat(self.me)
+        is_mine = seat is not None and seat.generation == self.journal.generation
+        return is_mine and self.committed_configuration.is_voter(self.me)
+
+    @property
     def is_running(self) -> bool:
         """False before `run`, and from the moment that anything in it failed: what the core then
         says is no longer true."""
@@ -327,6 +334,10 @@ class Voter:
     def transfer_leadership(self) -> None:
         """Hand over to the most caught-up follower, if we lead."""
         self._driver.complete(TransferLeadership())
+
+    def reconfigure(self, wanted: Configuration) -> None:
+        """Propose this electorate; the guard must allow it (`RaftGuard.why_not_change`)."""
+        self._driver.complete(ProposeElectorate(wanted))
 
     def suspend_voting(self, reason: str) -> None:
         """This identity is alive elsewhere too."""

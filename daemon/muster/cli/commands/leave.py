@@ -23,13 +23,16 @@ systemctl stop musterd     # to stop and come back: that is not leaving
 
 def arguments(parser: Parser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--force", action="store_true", help="even where the seat cannot be given back first"
+    )
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     if not args.yes and not _confirmed(context):
         context.terminal.note("nothing was done")
         return Exit.FAILED
-    context.show(context.ask("leave"), render.done)
+    context.show(context.ask("leave", force=args.force), render.done)
     return Exit.OK
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from muster.cli import render
 from muster.cli.parser import Verbs
+from muster_protocol.raftguard.steward import SIZES
 
 if TYPE_CHECKING:
     import argparse
@@ -15,16 +16,30 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 muster raft                # works without a leader too
-muster raft transfer       # on the leader: let another one lead, before maintenance
+muster raft transfer       # let another node lead, before maintenance
+muster raft voters 5       # let five members vote; they are chosen, and get the log first
+muster raft add n4         # give this member a free seat
+muster raft remove n2      # take its seat, and give it none again before `add`
 """
 
 
 def arguments(parser: Parser) -> None:
-    Verbs(parser, required=False).add("transfer", "hand the leadership over")
+    verbs = Verbs(parser, required=False)
+    verbs.add("transfer", "hand the leadership over")
+    voters = verbs.add("voters", "say how many members vote")
+    voters.add_argument("size", metavar="N", type=int, choices=SIZES, help="1, 3, 5 or 7")
+    add = verbs.add("add", "give a member a seat")
+    add.add_argument("node", metavar="NODE", help="its name or id")
+    remove = verbs.add("remove", "take a member's seat")
+    remove.add_argument("node", metavar="NODE", help="its name or id")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    if args.verb == "transfer":
+    if args.verb == "voters":
+        context.show(context.ask("raft.voters", size=args.size), render.done)
+    elif args.verb in ("add", "remove"):
+        context.show(context.ask(f"raft.{args.verb}", node=args.node), render.done)
+    elif args.verb == "transfer":
         context.show(context.ask("raft.transfer"), render.done)
     else:
         context.show(context.ask("raft"), render.raft)

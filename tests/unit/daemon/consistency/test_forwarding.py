@@ -40,6 +40,7 @@ from muster_protocol.errors import OutcomeUnknown, Refused, RemoteError, UsageEr
 from muster_protocol.types import Address, NodeId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import Configuration
+from muster_protocol.wire.seats import SeatRequest
 
 
 class Requests:
@@ -75,12 +76,18 @@ async def serve(connection: Requests, outcome: Told = RESULT, submit: Submit = n
         for change in changes:
             change.settle(change, outcome)
 
+    async def change_seats(request: SeatRequest, *, deadline: float) -> None:
+        del request, deadline
+        if isinstance(outcome, Exception):
+            raise outcome
+
     server = ForwardServer(
         clock=TrioClock(),
-        configuration=Configuration(()),
+        configuration=lambda: Configuration(()),
         leader=lambda: None,
         submit=submit,
         begin=begin,
+        change_seats=change_seats,
     )
     await server.serve(connection)  # type: ignore[arg-type]  # as much of one as is used
 

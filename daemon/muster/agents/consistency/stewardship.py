@@ -1,0 +1,155 @@
+"""The shell of the steward: while this voter leads, it sees to it that enough members vote.
+
+Once a second the pure machine is shown what the leader knows, and its step is carried out; the
+requests of operators go the same way. Two steps never meet: each is proposed only while the
+electorate is committed, and the guard looks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from muster_protocol.effects import Notify
+from muster_protocol.errors import OutcomeUnknown, Refused
+from muster_protocol.raftguard.electorate import with_learner
+from muster_protocol.raftguard.events import Role
+from muster_protocol.raftguard.seats import Seats
+from muster_protocol.raftguard.steward import (
+    Candidate,
+    Change,
+    Enlist,
+    HandOver,
+    Step,
+    Steward,
+    View,
+)
+from muster_protocol.types import NodeId
+from muster_protocol.wire.raft import Configuration, Voter
+
+if TYPE_CHECKING:
+    from muster.agents.consistency.voter import Voter as RunningVoter
+    from muster.clock import Clock
+    from muster_protocol.wire.seats import SeatRequest
+
+LOOK_S: Final = 1.0
+"""Between two looks; a seat that is missing for a second more is missed by nobody."""
+
+STEP_S: Final = 0.05
+"""Between two looks of a request: a change is committed in a few milliseconds."""
+
+
+class Stewardship:
+    """Of one voter."""
+
+    def __init__(
+        self,
+        *,
+        voter: RunningVoter,
+        clock: Clock,
+        size: int,
+        replace_after_s: float,
+        members: Callable[[], Mapping[NodeId, Candidate]],
+        enlist: Callable[[NodeId, Configuration], Awaitable[str]],
+        notify: Callable[[Notify], None],
+    ) -> None:
+        """`enlist` asks a member to make a journal, and returns its generation; "" if it has not.
+        `size`, `replace_after_s`: as for `Steward`."""
+        self._voter = voter
+        self._clock = clock
+        self._size = size
+        self._replace_after_s = replace_after_s
+        self._members = members
+        self._enlist = enlist
+        self._notify = notify
+        self._at_work = trio.Lock()
+        self._term: int | None = None
+        self._steward: Steward
+        self._seats: Seats
+
+    async def run(self) -> None:
+        """Look, again and again, until cancelled."""
+        while True:
+            await self._clock.sleep(LOOK_S)
+            async with self._at_work:
+                if self._may_change():
+                    await self._do(self._steward.decide(self._held(), self._view()))
+
+    async def change(self, request: SeatRequest, *, deadline: float) -> None:
+        """Carry out what an operator wants; returns when it is committed.
+
+        Errors: UsageError; Refused("not-leader", "conflict"); OutcomeUnknown.
+        """
+        if request.what == "transfer":
+            self._lead()
+            self._voter.transfer_leadership()
+            return
+        while True:
+            self._lead()
+            async with self._at_work:
+                if self._may_change():
+                    step = self._seats.next_step(request, self._held(), self._view())
+                    if step is None:
+                        return
+                    await self._do(step)
+            if self._clock.now() >= deadline:
+                raise OutcomeUnknown("not known to be committed in time; it is harmless to repeat")
+            await self._clock.sleep(STEP_S)
+
+    def _lead(self) -> None:
+        """A leader of another term begins anew. Errors: Refused("not-leader")."""
+        core = self._voter.core
+        if core.role is not Role.LEADER or not self._voter.is_running:
+            raise Refused("not-leader", "this node does not lead")
+        if self._term != core.term:
+            self._term = core.term
+            self._steward = Steward(
+                me=self._voter.me,
+                size=self._size,
+                replace_after_s=self._replace_after_s,
+                now=self._clock.now(),
+            )
+            self._seats = Seats(me=self._voter.me, steward=self._steward)
+
+    def _may_change(self) -> bool:
+        """Do we lead, and is there no change under way?"""
+        try:
+            self._lead()
+        except Refused:
+            return False
+        return not self._voter.core.guard.why_not_change(self._held())
+
+    def _held(self) -> Configuration:
+        return self._voter.configuration
+
+    def _view(self) -> View:
+        return View(
+            members=self._members(),
+            answers=self._voter.core.guard.acknowledged(),
+            last_index=self._voter.journal.last_index,
+            now=self._clock.now(),
+        )
+
+    async def _do(self, step: Step | None) -> None:
+        if isinstance(step, Change):
+            self._propose(step.wanted)
+        elif isinstance(step, HandOver):
+            self._voter.transfer_leadership()
+        elif isinstance(step, Enlist):
+            await self._take_in(step.node)
+
+    async def _take_in(self, node: NodeId) -> None:
+        generation = await self._enlist(node, self._held())
+        if generation and self._may_change() and self._held().seat(node) is None:
+            self._propose(with_learner(self._held(), Voter(node, generation)))
+        elif not generation:
+            self._steward.could_not_enlist(node, self._clock.now())
+
+    def _propose(self, wanted: Configuration) -> None:
+        refusal = self._voter.core.guard.why_not_change(wanted)
+        if refusal:
+            self._notify(Notify("raft.electorate.refused", fields={"reason": refusal}))
+            return
+        self._voter.reconfigure(wanted)
