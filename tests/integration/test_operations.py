@@ -16,7 +16,7 @@ import pytest
 from muster.cli.local_cluster import LocalCluster, LocalNode, ask, wait_for
 from muster.cli.tour import state_of
 from muster_protocol.crypto.keyring import format_secrets, parse_secrets
-from muster_protocol.session.methods import KvPutParams, NoParams
+from muster_protocol.session.methods import KvPutParams, LeaveParams
 
 pytestmark = pytest.mark.integration
 
@@ -141,10 +141,12 @@ def test_a_reload_says_what_needs_a_restart_and_refuses_what_is_wrong(
     assert node.is_running
 
 
-def test_a_node_that_leaves_is_shown_as_left_and_keeps_its_seat(cluster: LocalCluster) -> None:
+def test_a_node_that_leaves_is_shown_as_left_and_gives_its_seat_back(
+    cluster: LocalCluster,
+) -> None:
     node = cluster.nodes[2]
     with node.client() as client:
-        client.call("leave", NoParams())
+        client.call("leave", LeaveParams())
     assert node.wait() == 0
     others = cluster.nodes[:2]
     wait_for(
@@ -152,7 +154,7 @@ def test_a_node_that_leaves_is_shown_as_left_and_keeps_its_seat(cluster: LocalCl
         5.0,
         "not shown as left",
     )
-    assert ask(others[0], "status").voters_total == 3
+    assert ask(others[0], "status").voters_total == 2
 
 
 def test_a_signal_reaches_the_tail_of_another_node(cluster: LocalCluster) -> None:

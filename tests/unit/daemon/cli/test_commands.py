@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -211,14 +212,18 @@ def test_info_raft_agents_and_partition_have_words(daemon: FakeDaemon) -> None:
     ("argv", "method", "params"),
     [
         (("leave", "--yes"), "leave", {}),
+        (("leave", "--yes", "--force"), "leave", {"force": True}),
         (("forget", "web3"), "forget", {"node": "web3"}),
         (("raft", "transfer"), "raft.transfer", {}),
+        (("raft", "voters", "5"), "raft.voters", {"size": 5}),
+        (("raft", "add", "n4"), "raft.add", {"node": "n4"}),
+        (("raft", "remove", "n2"), "raft.remove", {"node": "n2"}),
         (("agents", "unpark", "failure"), "agents.unpark", {"name": "failure"}),
         (("bootstrap", "reset"), "bootstrap.reset", {}),
     ],
 )
 def test_commands_ask_once_and_say_what_was_done(
-    daemon: FakeDaemon, argv: tuple[str, ...], method: str, params: dict[str, str]
+    daemon: FakeDaemon, argv: tuple[str, ...], method: str, params: dict[str, Any]
 ) -> None:
     daemon.answers(method, DoneResult(message="it is done"))
     assert at(daemon, *argv).out == "it is done\n"

@@ -1,0 +1,226 @@
+"""What a leader does so that enough members vote: from any beginning it comes to rest, and well."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muster_protocol.errors import Refused, UsageError
+from muster_protocol.raftguard.electorate import (
+    at_index,
+    promoted,
+    why_not_next,
+    with_learner,
+)
+from muster_protocol.raftguard.seats import Seats
+from muster_protocol.raftguard.steward import (
+    LEARNER_GONE_S,
+    SIZES,
+    Candidate,
+    Change,
+    Enlist,
+    HandOver,
+    Steward,
+    View,
+)
+from muster_protocol.types import NodeId
+from muster_protocol.wire.raft import Configuration, Voter
+from muster_protocol.wire.seats import SeatRequest
+
+ME = NodeId("1" * 32)
+REPLACE_S = 100.0
+
+
+def node(number: int) -> NodeId:
+    return NodeId(f"{number:x}" * 32)
+
+
+def seat(number: int) -> Voter:
+    return Voter(node(number), "a" * 16)
+
+
+def electorate(*voters: int, learners: tuple[int, ...] = (), size: int = 3) -> Configuration:
+    return Configuration(
+        tuple(seat(v) for v in voters), 5, tuple(seat(each) for each in learners), size
+    )
+
+
+def view(*alive: int, left: tuple[int, ...] = (), now: float = 1000.0) -> View:
+    """Those that are alive are level; the others are silent since this node leads, at 0."""
+    members = {node(n): Candidate(n in alive, 0.0, n in left) for n in (*alive, *left)}
+    answers: dict[NodeId, tuple[int, float | None]] = {node(n): (100, now - 0.1) for n in alive}
+    return View(members, answers, 100, now)
+
+
+def steward(size: int = 0) -> Steward:
+    return Steward(me=ME, size=size, replace_after_s=REPLACE_S, now=0.0)
+
+
+@pytest.mark.parametrize(("configured", "founders", "size"), [(0, 1, 3), (0, 5, 5), (1, 3, 1)])
+def test_the_first_leader_says_how_many_shall_vote(
+    configured: int, founders: int, size: int
+) -> None:
+    held = electorate(*range(1, founders + 1), size=0)
+    step = steward(configured).decide(held, view(*range(1, founders + 1)))
+    assert isinstance(step, Change)
+    assert step.wanted.size == size
+    assert step.wanted.voters == held.voters
+
+
+def test_the_member_that_was_alive_for_longest_learns_first() -> None:
+    shown = view(1, 2, 3)
+    members = {**shown.members, node(2): Candidate(True, since=50.0)}
+    step = steward().decide(electorate(1), dataclasses.replace(shown, members=members))
+    assert step == Enlist(node(3))
+
+
+def test_one_voter_takes_no_second_without_a_third() -> None:
+    one = electorate(1, learners=(2,))
+    assert steward().decide(one, view(1, 2)) is None
+    two = electorate(1, learners=(2, 3))
+    assert steward().decide(two, view(1, 2, 3)) == Change(promoted(two, node(2)))
+
+
+def test_a_learner_that_lacks_much_of_the_log_does_not_vote() -> None:
+    held = electorate(1, 2, learners=(3,))
+    shown = view(1, 2, 3)
+    behind = {**shown.answers, node(3): (10, shown.now)}
+    assert steward().decide(held, dataclasses.replace(shown, answers=behind)) is None
+    assert steward().decide(held, shown) == Change(promoted(held, node(3)))
+
+
+def test_a_silent_voter_loses_its_seat_only_to_a_learner_that_has_the_log() -> None:
+    held = electorate(1, 2, 3)
+    assert steward().decide(held, view(1, 2)) is None
+    assert steward().decide(held, view(1, 2, 4)) == Enlist(node(4))
+    learning = electorate(1, 2, 3, learners=(4,))
+    step = steward().decide(learning, view(1, 2, 4))
+    assert isinstance(step, Change)
+    assert [v.node for v in step.wanted.voters] == [node(1), node(2)]
+    assert steward().decide(learning, view(1, 2, 4, now=REPLACE_S - 1)) is not None
+    assert steward().decide(electorate(1, 2, 3), view(1, 2, 4, now=REPLACE_S - 1)) is None
+
+
+def test_nobody_is_removed_where_too_few_would_stay() -> None:
+    held = electorate(1, 2, 3, 4, 5, learners=(6,), size=5)
+    assert steward().decide(held, view(1, 2, 6)) is None
+
+
+def test_who_has_left_goes_and_a_leader_that_has_to_hands_over() -> None:
+    held = electorate(1, 2, 3)
+    step = steward().decide(held, view(1, 2, left=(3,)))
+    assert isinstance(step, Change)
+    assert not step.wanted.is_voter(node(3))
+    barred = Configuration(held.voters, 5, (), 3, (ME,))
+    assert steward().decide(barred, view(1, 2, 3)) == HandOver()
+
+
+def test_a_learner_that_is_gone_or_not_needed_any_more_goes() -> None:
+    unneeded = electorate(1, 2, 3, learners=(4,))
+    step = steward().decide(unneeded, view(1, 2, 3, 4))
+    assert isinstance(step, Change)
+    assert step.wanted.learners == ()
+    gone = electorate(1, learners=(2,))
+    assert steward().decide(gone, view(1, now=LEARNER_GONE_S - 1)) is None
+    assert steward().decide(gone, view(1, now=LEARNER_GONE_S + 1)) is not None
+
+
+def test_who_could_not_be_enlisted_is_left_alone_for_a_while() -> None:
+    mine = steward()
+    mine.could_not_enlist(node(2), 1000.0)
+    assert mine.decide(electorate(1), view(1, 2)) is None
+    assert mine.decide(electorate(1), view(1, 2, now=1010.0)) == Enlist(node(2))
+
+
+def apply(step: object, held: Configuration) -> Configuration:
+    if isinstance(step, Enlist):
+        wanted = with_learner(held, Voter(step.node, "b" * 16))
+    else:
+        assert isinstance(step, Change), step
+        wanted = step.wanted
+    assert why_not_next(held, wanted) == ""
+    return at_index(wanted, held.index + 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    voters=st.integers(1, 7),
+    alive=st.sets(st.integers(2, 9)),
+    left=st.sets(st.integers(2, 9)),
+    size=st.sampled_from(SIZES),
+)
+def test_it_comes_to_rest_and_never_takes_the_quorum_away(
+    voters: int, alive: set[int], left: set[int], size: int
+) -> None:
+    """Whoever is alive answers and is level at once. Each step can be committed by those alive."""
+    alive = {1, *alive} - left
+    held = electorate(*range(1, voters + 1), size=size)
+    if len([v for v in held.voters if int(v.node[0], 16) in alive]) < held.majority:
+        return  # there is no leader then
+    mine, now = steward(), 1000.0
+    for _ in range(100):
+        now += 10.0
+        step = mine.decide(held, view(*sorted(alive), left=tuple(sorted(left)), now=now))
+        if step is None:
+            break
+        held = apply(step, held)
+        there = [v for v in held.voters if int(v.node[0], 16) in alive]
+        assert len(there) >= held.majority
+    else:
+        raise AssertionError("it never comes to rest")
+    live = [v for v in held.voters if int(v.node[0], 16) in alive]
+    assert len(held.voters) <= size
+    if len(alive) >= size:
+        assert len(live) == size
+    assert all(int(v.node[0], 16) not in left for v in held.voters)
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def seats() -> Seats:
+    return Seats(me=ME, steward=steward())
+
+
+def test_a_request_is_done_when_the_electorate_says_so() -> None:
+    held = electorate(1, 2, 3)
+    assert seats().next_step(SeatRequest("size", size=3), held, view(1, 2, 3)) is None
+    assert seats().next_step(SeatRequest("add", node(2)), held, view(1, 2, 3)) is None
+    assert seats().next_step(SeatRequest("leave", node(9)), held, view(1, 2, 3)) is None
+
+
+def test_what_cannot_be_done_is_refused_with_the_reason() -> None:
+    held, shown = electorate(1, 2, 3), view(1, 2, 3, 4)
+    with pytest.raises(UsageError, match="1, 3, 5 or 7"):
+        seats().next_step(SeatRequest("size", size=2), held, shown)
+    with pytest.raises(Refused, match="all 3 seats are taken"):
+        seats().next_step(SeatRequest("add", node(4)), held, shown)
+    with pytest.raises(Refused, match="a member that is alive"):
+        seats().next_step(SeatRequest("add", node(9)), electorate(1), shown)
+    with pytest.raises(Refused, match="the last voter has to stay"):
+        seats().next_step(SeatRequest("remove", ME), electorate(1), shown)
+    with pytest.raises(Refused, match="too few voters would answer"):
+        seats().next_step(SeatRequest("leave", node(2)), held, view(1, 2))
+    with pytest.raises(Refused, match="no member"):
+        seats().next_step(SeatRequest("remove", node(9)), held, shown)
+
+
+def test_a_member_that_was_removed_gets_no_seat_before_it_is_added() -> None:
+    held, shown = electorate(1, 2, 3), view(1, 2, 3)
+    step = seats().next_step(SeatRequest("remove", node(3)), held, shown)
+    assert isinstance(step, Change)
+    assert step.wanted.barred == (node(3),)
+    assert steward().decide(step.wanted, shown) is None
+    again = seats().next_step(SeatRequest("add", node(3)), step.wanted, shown)
+    assert isinstance(again, Change)
+    assert again.wanted.barred == ()
+    assert seats().next_step(SeatRequest("add", node(3)), again.wanted, shown) == Enlist(node(3))
+
+
+def test_a_leader_that_leaves_hands_over_and_the_last_one_just_goes() -> None:
+    leave = SeatRequest("leave", ME)
+    assert seats().next_step(leave, electorate(1, 2, 3), view(1, 2, 3)) == HandOver()
+    assert seats().next_step(leave, electorate(1), view(1)) is None
