@@ -139,6 +139,14 @@ class BitRot(NodeFault, frozen=True, kw_only=True, tag="bit-rot"):
     again: it must refuse. Then it gets its file back, and is started at the end."""
 
 
+class Seats(NodeFault, frozen=True, kw_only=True, tag="seats"):
+    """No fault, but what makes others worse: an operator asks some node that `size` members shall
+    vote, or that this one shall have a seat, or none. It may be refused."""
+
+    change: Literal["size", "add", "remove"]
+    size: Literal[1, 3, 5, 7] = 3
+
+
 class DriftClock(NodeFault, frozen=True, kw_only=True, tag="drift-clock"):
     """The wall clock gains so many microseconds in a second; what it has gained stays."""
 
@@ -189,6 +197,7 @@ AnyFault = (
     | DiskError
     | BitRot
     | DriftClock
+    | Seats
     | OldStreams
     | BadLink
 )

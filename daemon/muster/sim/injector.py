@@ -7,6 +7,7 @@ then on the cluster has to recover.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Awaitable, Callable, Hashable
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from muster.sim.checkers.violated import Violated
-from muster.sim.cluster import POLL_S, Life, SimCluster, SimNode
+from muster.sim.cluster import POLL_S, Life, ProcessGone, SimCluster, SimNode
 from muster.sim.disk import CAPACITY_BYTES
 from muster.sim.faults import (
     BadLink,
@@ -36,6 +37,7 @@ from muster.sim.faults import (
     Pause,
     PowerOff,
     ResetStreams,
+    Seats,
     SlowDisk,
     SlowReader,
     Split,
@@ -49,7 +51,8 @@ from muster.storage.journal import is_segment, sequence_of
 from muster.storage.segments import last_mark
 from muster.storage.snapshots import is_snapshot
 from muster.storage.superblock import read_superblock
-from muster_protocol.errors import UsageError
+from muster_protocol.errors import OutcomeUnknown, Refused, UsageError
+from muster_protocol.wire.seats import SeatRequest
 
 if TYPE_CHECKING:
     import random
@@ -58,6 +61,9 @@ Undo = Callable[[], Awaitable[None]]
 
 SLOW_READ_S: Final = (0.5, 2.5)
 """As in kinship's replication of the Lifeguard paper."""
+
+REQUEST_S: Final = 5.0
+"""Within which an operator wants an answer."""
 
 REFUSAL_S: Final = 10.0
 """Within which a start reads the disk, unless that hangs: then nothing is served either."""
@@ -95,6 +101,7 @@ class Injector:
             DiskError: self._disk_error,
             BitRot: self._bit_rot,
             DriftClock: self._drift_clock,
+            Seats: self._seats,
             OldStreams: self._old_streams,
             BadLink: self._bad_link,
         }
@@ -197,6 +204,23 @@ class Injector:
                 self._cluster.resume(sim)
 
         return self._in_force(("pause", sim.name), True, put)
+
+    # --- the electorate -------------------------------------------------------------------------
+
+    async def _seats(self, fault: Seats, sim: SimNode) -> Undo:
+        request = SeatRequest(fault.change, "" if fault.change == "size" else sim.me, fault.size)
+        asked = self._rng.choice(self._cluster.up or [sim])
+
+        async def work() -> None:
+            deadline = asked.host.clock.now() + REQUEST_S
+            await asked.agents.consistency.change_seats(request, deadline=deadline)
+
+        async def ask() -> None:
+            with contextlib.suppress(ProcessGone, Refused, OutcomeUnknown):  # all are answers
+                await self._cluster.ask(asked, work)
+
+        self._goes_on(ask)
+        return _nothing
 
     # --- the network ----------------------------------------------------------------------------
 

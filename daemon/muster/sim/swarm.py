@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 from muster.entropy import SeededEntropy
 from muster.sim.faults import (
@@ -31,6 +31,7 @@ from muster.sim.faults import (
     Pause,
     PowerOff,
     ResetStreams,
+    Seats,
     SlowDisk,
     SlowReader,
     Split,
@@ -149,6 +150,13 @@ def _bad_link(rng: random.Random, nodes: int) -> BadLink:
     )
 
 
+def _seats(rng: random.Random, nodes: int) -> Seats:
+    change: Literal["size", "add", "remove"] = rng.choice(
+        ("size", "add", "add", "remove", "remove")
+    )
+    return Seats(node=_node(rng, nodes), change=change, size=rng.choice((1, 3, 3, 5)), for_s=5.0)
+
+
 def draw(seed: str, *, nodes: int | None = None, for_s: float = 60.0) -> Plan:
     """The plan of this seed. `nodes` None: drawn too."""
     rng = SeededEntropy(seed).stream("swarm")
@@ -158,6 +166,10 @@ def draw(seed: str, *, nodes: int | None = None, for_s: float = 60.0) -> Plan:
     if later.random() < LATER:
         later_kinds = [kind for kind in LATER_DRAWS if later.random() < 0.5]
     more = _faults(later, LATER_DRAWS, later_kinds, size, for_s) if later_kinds else ()
+    seats = SeededEntropy(seed).stream("seats")
+    if seats.random() < LATER and size > 1:
+        later_kinds.append("seats")
+        more += _faults(seats, {"seats": _seats}, ["seats"], size, for_s)
     links, clock_ppm = SeededEntropy(seed).stream("one bad way"), 0.0
     if links.random() < LATER:
         clock_ppm = links.choice(CLOCKS_PPM)

@@ -110,16 +110,20 @@ class Watch:
                 _check_sizes(sim, voter)
 
     def _look_at_sides(self) -> None:
-        """Who cannot reach a majority of the voters, and acts all the same?"""
-        voters = self._cluster.nodes[: self._cluster.founders]
-        majority, now = len(voters) // 2 + 1, trio.current_time()
-        for sim in voters:
-            if _is_off(sim):
+        """Which voter cannot reach a majority of the voters it knows of, and acts all the same?"""
+        now = trio.current_time()
+        for sim in self._cluster.nodes:
+            consistency = None if _is_off(sim) else sim.agents.consistency
+            if consistency is None or not consistency.is_voter:
                 self.fence.pauses(sim.name)
                 continue
+            held = consistency.configuration
+            there = (other for other in self._cluster.nodes if not _is_off(other))
+            voters = [other for other in there if held.is_voter(other.me)]
             reached = sum(other is sim or self._is_in_reach(sim, other) for other in voters)
+            is_minority = reached < held.majority
             may_act = sim.running.verdict().may_act
-            self.fence.sees(sim.name, now, is_minority=reached < majority, may_act=may_act)
+            self.fence.sees(sim.name, now, is_minority=is_minority, may_act=may_act)
 
     def _is_in_reach(self, sim: SimNode, other: SimNode) -> bool:
         """Neither gone, nor behind a cut of either way, which is enough to break all streams."""

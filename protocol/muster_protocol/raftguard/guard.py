@@ -192,13 +192,14 @@ class RaftGuard:
         was_voter = self.peers.may_campaign
         self.peers.reconfigured(self._log.configuration)
         self._progress.reconfigured(self.configuration)
-        self._reads.majority = self.configuration.majority
+        self._reads.reconfigured(self.configuration.majority)
         if self.peers.may_campaign and not was_voter:
             self._elections.leadership_lost(now)  # a full time-out before the first campaign
         told = electorate_changed(self.configuration)
         if self.role is not Role.LEADER or self.suspended:
             return (Reconfigure(self.configuration), told)
-        return (Reconfigure(self.configuration), OpenGate(self.peers.followers()), told)
+        opened = OpenGate(self.peers.followers())
+        return (Reconfigure(self.configuration), opened, told, *self.after_engine())
 
     def why_not_change(self, wanted: Configuration) -> str:
         """Why `wanted` cannot be proposed as the next electorate now; "" if it can be."""

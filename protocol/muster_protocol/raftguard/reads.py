@@ -73,6 +73,11 @@ class ReadIndex:
         self._round = ReadRound(self._number, self._wanted, self._log.commit_index)
         return self._confirm() if self.majority == 1 else self.ask_again(peers)
 
+    def reconfigured(self, majority: int) -> None:
+        """Another electorate is in force. A round that is under way asked the old one: it would
+        wait for somebody who is gone, or count one who does not vote any more."""
+        self.majority, self._round = majority, None
+
     def ask_again(self, peers: Iterable[NodeId]) -> tuple[Effect, ...]:
         """To be done now and then: a question is lost with its connection."""
         if self._round is None:

@@ -233,8 +233,7 @@ class RaftRun:
             voters.at(2.0, self._change)
         voters.run_until(self._options.for_s)
         voters.drop(self._request, self._fault, self._change)
-        self._recover()
-        self._nothing_is_lost()
+        self._nothing_is_lost(self._recover())
 
     # --- the safety phase -----------------------------------------------------------------------
 
@@ -333,7 +332,8 @@ class RaftRun:
 
     # --- the liveness phase ---------------------------------------------------------------------
 
-    def _recover(self) -> None:
+    def _recover(self) -> SimVoter:
+        """The leader under which all agree. Errors: Violated."""
         voters = self.voters
         voters.release()
         voters.snapshots.power_failing = 0.0
@@ -353,7 +353,7 @@ class RaftRun:
             voters.propose(leader, last)
             is_there = functools.partial(self._is_everywhere, last, leader)
             if voters.run_until(voters.now + 2.0, is_there):
-                return
+                return leader
         raise Violated("liveness", f"no agreement within {RECOVER_S:.0f} s of the heal")
 
     def _leader(self) -> SimVoter | None:
@@ -370,8 +370,8 @@ class RaftRun:
             for node in self.reconfiguring.seated(leader)
         )
 
-    def _nothing_is_lost(self) -> None:
-        for node in self.reconfiguring.seated(self.voters.leaders()[0]):
+    def _nothing_is_lost(self, leader: SimVoter) -> None:
+        for node in self.reconfiguring.seated(leader):
             applied = dict(node.applied)
             for command, index in self.voters.acknowledged.items():
                 if applied.get(index) != command:

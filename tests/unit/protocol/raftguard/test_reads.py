@@ -97,3 +97,11 @@ def test_what_waits_is_refused_with_the_leadership(is_under_way: bool) -> None:
     log.commit_index = 3
     assert reads.go_on((A, B)) == (), "nobody waits any more"
     assert reads.wanted(3, (A, B)) != ()
+
+
+def test_a_round_that_is_under_way_begins_anew_with_another_electorate() -> None:
+    """Else a leader that has become the only voter waits for ever for one that is gone."""
+    reads = ReadIndex(majority=2, log=a_log())
+    assert reads.wanted(1, [A]) != ()
+    reads.reconfigured(1)
+    assert [type(effect) for effect in reads.go_on([])] == [ReadsConfirmed]
