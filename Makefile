@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-etcd bench-failover bench-transfer bench-quiet bench-lag bench-idle bench-sim sim sim-mutants nemesis lock install clean help
+.PHONY: demo demo-sabotage test test-fast test-durability lint fuzz deviations bench-etcd bench-failover bench-transfer bench-quiet bench-lag bench-snapshot bench-idle bench-sim sim sim-mutants nemesis lock install clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,10 @@ bench-quiet: $(STAMP) ## five idle daemons beside two busy loops a core: electio
 
 bench-lag: $(STAMP) ## how late the daemons' loops are under puts: SECONDS=10
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_lag.py --seconds $(or $(SECONDS),10)
+
+bench-snapshot: $(STAMP) ## a large store: restart, a follower behind the log, stalls: KEYS=100000 BYTES=64 ROUNDS=3
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/bench_snapshot.py --keys $(or $(KEYS),100000) \
+		--bytes $(or $(BYTES),64) --rounds $(or $(ROUNDS),3)
 
 bench-sim: $(STAMP) ## how fast simulations run: virtual seconds in a second of CPU
 	@$(BIN)/python scripts/bench_sim.py

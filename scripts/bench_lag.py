@@ -30,12 +30,12 @@ QUANTILE: Final = 0.99
 LAG: Final = "muster_loop_lag_seconds"
 
 
-def looks(before: list[Samples], after: list[Samples]) -> dict[float, int]:
+def looks(before: list[Samples], after: list[Samples], family: str = LAG) -> dict[float, int]:
     """How many were late by at most so much, of all nodes together."""
     counts: dict[float, int] = {}
     for was, now in zip(before, after, strict=True):
         for name, value in now.items():
-            if bound := re.fullmatch(LAG + r'_bucket\{le="(.*)"\}', name):
+            if bound := re.fullmatch(family + r'_bucket\{le="(.*)"\}', name):
                 at = float(bound.group(1))
                 counts[at] = counts.get(at, 0) + int(value - was[name])
     return dict(sorted(counts.items()))

@@ -198,6 +198,10 @@ FAMILIES: Final = (
            _voter(lambda voter: voter.journal.bytes_on_disk)),
     Family("muster_raft_journal_commits", True, "Group commits (syncs) of the journal.", (),
            _voter(lambda voter: voter.journal.commits)),
+    Family("muster_raft_snapshots_taken", True, "Snapshots that this voter has taken.", (),
+           _voter(lambda voter: voter.compaction.taken)),
+    Family("muster_raft_snapshots_installed", True, "Snapshots that a leader sent, in force.", (),
+           _voter(lambda voter: voter.compaction.installed)),
     Family("muster_store_keys", False, "Keys in the replicated store.", (),
            _voter(lambda voter: len(voter.replica.registry))),
     Family("muster_agent_running", False, "1 for an agent that runs.", ("agent",), _agents),
@@ -224,8 +228,9 @@ FAMILIES: Final = (
            _vitals(lambda vitals: vitals.process_cpu_s)),
     Family("muster_uptime_seconds", False, "Time since the start.", (),
            lambda node: [((), node.world.clock.now() - node.started_at)]),
-    Family("muster_loop_lag_max_seconds", False, "The latest that the loop ever was.", (),
-           lambda node: [((), node.loop_lag.seconds.max_s)]),
+    Family("muster_loop_lag_max_seconds", False,
+           "The latest that the loop ever was, or its longest turn.", (),
+           lambda node: [((), node.loop_lag.max_s)]),
     Family("muster_build_info", False, "1, with the release as a label.", ("build",),
            lambda _node: [((__version__,), 1.0)]),
 )  # fmt: skip
@@ -258,6 +263,9 @@ HISTOGRAMS: Final = (
     HistogramFamily("muster_loop_lag_seconds",
                     "How late the loop wakes who waits for a moment, ten looks a second.",
                     lambda node: node.loop_lag.seconds),
+    HistogramFamily("muster_loop_turn_seconds",
+                    "How long a turn of the loop takes, from when it was due: all others wait.",
+                    lambda node: node.loop_lag.turns.seconds),
 )  # fmt: skip
 
 
