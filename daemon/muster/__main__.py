@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import trio
 
-from muster import __version__
+from muster import __version__, interpreter
 from muster.clock import TrioClock
 from muster.config.load import Loaded, load_config
 from muster.config.secret_file import read_secret_file
@@ -96,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         wall=TrioClock().wall,
         node=loaded.config.node.name,
     )
+    interpreter.set_up()
     try:
         trio.run(_Daemon(arguments, loaded, keyring, logger).run)
     except BaseException as error:  # noqa: BLE001 (the last place: whatever it is gets one line)

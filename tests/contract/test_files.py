@@ -46,6 +46,28 @@ def test_appended_bytes_are_read_back_at_once(files: Files) -> None:
     assert files.read("a") == b"onetwothree"
 
 
+def test_a_file_is_read_in_pieces(files: Files) -> None:
+    put(files, "a", b"0123456789")
+    handle = files.open("a")
+    assert handle is not None
+    assert [handle.read_at(offset, 4) for offset in (4, 0, 8, 10)] == [b"4567", b"0123", b"89", b""]
+    handle.close()
+    with pytest.raises(StorageError):
+        handle.read_at(0, 4)
+    assert files.open("nothing") is None
+
+
+def test_what_is_open_is_read_after_its_name_was_removed(files: Files) -> None:
+    put(files, "a", b"old")
+    handle = files.open("a")
+    assert handle is not None
+    files.remove("a")
+    put(files, "a", b"new")
+    assert handle.read_at(0, 3) == b"old"
+    handle.close()
+    assert files.read("a") == b"new"
+
+
 def test_names_are_sorted(files: Files) -> None:
     for name in ("b", "c", "a"):
         put(files, name, b"")

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from muster.storage.files import AppendFile
+from muster.storage.files import AppendFile, ReadFile
 from muster_protocol.errors import StorageError
 
 if TYPE_CHECKING:
@@ -268,6 +268,11 @@ class SimFiles:
         file = self._disk.files.get(name)
         return None if file is None else bytes(file.data)
 
+    def open(self, name: str) -> ReadFile | None:
+        self.check("open", name)
+        file = self._disk.files.get(name)
+        return None if file is None else _SimReadFile(self, name, file)
+
     def append(self, name: str) -> AppendFile:
         self.check("open", name)
         file = self._disk.files.get(name)
@@ -323,6 +328,22 @@ class SimFiles:
         return file
 
 
+class _SimReadFile:
+    def __init__(self, files: SimFiles, name: str, file: _File) -> None:
+        self._files = files
+        self._name = name
+        self._file: _File | None = file
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        self._files.check("read", self._name)
+        if self._file is None:
+            raise self._files.error("read", self._name, errno.EBADF)
+        return bytes(self._file.data[offset : offset + size])
+
+    def close(self) -> None:
+        self._file = None
+
+
 class _SimAppendFile:
     def __init__(self, files: SimFiles, disk: SimDisk, name: str, file: _File) -> None:
         self._files = files
@@ -331,7 +352,7 @@ class _SimAppendFile:
         self._file = file
         self._is_open = True
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         self._check("write")
         room = max(0, self._disk.capacity_bytes - self._disk.used_bytes())
         self._file.data += data[:room]  # a full disk takes what fits before it refuses

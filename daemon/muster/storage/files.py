@@ -25,7 +25,7 @@ LOCK_NAME: Final = "lock"
 class AppendFile(Protocol):
     """A file open for appending."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Append all of `data`."""
 
     def sync(self) -> None:
@@ -34,6 +34,16 @@ class AppendFile(Protocol):
 
     def close(self) -> None:
         """Close; does not sync."""
+
+
+class ReadFile(Protocol):
+    """A file open for reading: it is there until it is closed, also when its name is removed."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """So many bytes from `offset` on; less where the file ends."""
+
+    def close(self) -> None:
+        """Close."""
 
 
 class Files(Protocol):
@@ -50,6 +60,9 @@ class Files(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """The whole content, or None where there is no such file."""
+
+    def open(self, name: str) -> ReadFile | None:
+        """Open for reading, or None where there is no such file."""
 
     def append(self, name: str) -> AppendFile:
         """Open for appending; created if missing (durable only after `sync_directory`)."""
@@ -102,7 +115,7 @@ class _DiskAppendFile:
         with _as_storage_error(path, "open"):
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         with _as_storage_error(self._path, "write"):
             view = memoryview(data)
             while view:
@@ -115,6 +128,21 @@ class _DiskAppendFile:
             os.fdatasync(self._fd)
             if not os.path.samestat(os.fstat(self._fd), self._path.stat()):
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))  # another one is there
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _DiskReadFile:
+    def __init__(self, path: Path, fd: int) -> None:
+        self._path = path
+        self._fd = fd
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        with _as_storage_error(self._path, "read"):
+            return os.pread(self._fd, size, offset)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -162,6 +190,14 @@ class DiskFiles:
         with _as_storage_error(path, "read"):
             try:
                 return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def open(self, name: str) -> ReadFile | None:
+        path = self.directory / name
+        with _as_storage_error(path, "open"):
+            try:
+                return _DiskReadFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             except FileNotFoundError:
                 return None
 

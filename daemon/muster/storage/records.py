@@ -48,7 +48,7 @@ def record_opening(kind: int) -> bytes:
     return bytes((_MAGIC, kind))
 
 
-def sound_records(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+def sound_records(data: bytes | bytearray) -> tuple[list[tuple[int, bytes]], int]:
     """(kind, payload) of the records from the beginning on, and where the sound ones end."""
     records: list[tuple[int, bytes]] = []
     offset = 0
@@ -58,15 +58,15 @@ def sound_records(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
     return records, offset
 
 
-def record_at(data: bytes, offset: int) -> tuple[int, bytes] | None:
+def record_at(data: bytes | bytearray, offset: int) -> tuple[int, bytes] | None:
     """(kind, payload) of the record at `offset`, or None if none is sound there."""
     end = _end_of_record(data, offset)
     if end is None:
         return None
-    return data[offset + 1], data[offset + _HEADER.size : end - len(_END)]
+    return data[offset + 1], bytes(data[offset + _HEADER.size : end - len(_END)])
 
 
-def scan_records(data: bytes, *, path: str) -> list[tuple[int, bytes]]:
+def scan_records(data: bytes | bytearray, *, path: str) -> list[tuple[int, bytes]]:
     """(kind, payload) of all records of a file. `path` is for messages.
 
     Errors: StorageCorrupt, naming file, offset and the way out.
@@ -86,7 +86,7 @@ def damaged(path: str, offset: int) -> StorageCorrupt:
     )
 
 
-def _end_of_record(data: bytes, offset: int) -> int | None:
+def _end_of_record(data: bytes | bytearray, offset: int) -> int | None:
     """Where the record at `offset` ends, or None if it is not sound."""
     length = _trusted_length(data, offset)
     if length is None:
@@ -99,7 +99,7 @@ def _end_of_record(data: bytes, offset: int) -> int | None:
     return end if zlib.crc32(memoryview(data)[start : end - 1]) == payload_crc else None
 
 
-def _trusted_length(data: bytes, offset: int) -> int | None:
+def _trusted_length(data: bytes | bytearray, offset: int) -> int | None:
     if offset + _HEADER.size > len(data):
         return None
     magic, kind, header_crc, length, payload_crc = _HEADER.unpack_from(data, offset)

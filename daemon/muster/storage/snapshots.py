@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from muster.storage.files import Files
+from muster.storage.files import Files, ReadFile
 from muster.storage.records import encode_record, scan_records
 from muster_protocol.errors import RemoteError, StorageCorrupt
 from muster_protocol.wire.codec import Decoder, encode
@@ -26,6 +26,10 @@ _MANIFESTS: Decoder[Manifest] = Decoder(Manifest)
 
 SNAPSHOT_BYTES_MAX: Final = 1024 * 1024 * 1024
 """A gigabyte: sixteen times the state that fits the memory target; past it an offer is refused."""
+
+
+Data = bytes | bytearray
+"""As it arrived. To copy as much at once would hold up whoever waits for the interpreter."""
 
 
 def is_snapshot(name: str) -> bool:
@@ -69,12 +73,17 @@ class SnapshotStore:
         self._publish(manifest)
         return manifest
 
+    def open_data(self, manifest: Manifest) -> ReadFile | None:
+        """Its file, to be read up to `size_bytes` and closed; None if it is gone. A newer snapshot
+        removes the name, and not what is open."""
+        return self._files.open(_name(manifest))
+
     def read_data(self, manifest: Manifest) -> bytes | None:
-        """The slices' records as they stand in the file, for a follower; None if it is gone."""
+        """The slices' records as they stand in the file, at once; None if it is gone."""
         data = self._files.read(_name(manifest))
         return None if data is None else data[: manifest.size_bytes]
 
-    def install(self, manifest: Manifest, data: bytes) -> None:
+    def install(self, manifest: Manifest, data: Data) -> None:
         """Make durable what a leader sent and `verified_slices` has accepted. Errors: StorageError.
 
         From here on it is this node's newest snapshot, so its slices must have been restored once.
@@ -111,7 +120,7 @@ class SnapshotStore:
             manifest = _MANIFESTS.decode(payload)
         except (IndexError, RemoteError) as error:
             raise StorageCorrupt(f"{path}: has no manifest") from error
-        digest = hashlib.sha256(data[: manifest.size_bytes]).digest()
+        digest = hashlib.sha256(memoryview(data)[: manifest.size_bytes]).digest()
         if kind != _MANIFEST or name != _name(manifest) or digest != manifest.sha256:
             raise StorageCorrupt(
                 f"{path}: is not what its manifest says. Restore the state directory from a "
@@ -120,7 +129,7 @@ class SnapshotStore:
         return manifest, [payload for _, payload in records[:-1]]
 
 
-def verified_slices(manifest: Manifest, data: bytes) -> list[bytes]:
+def verified_slices(manifest: Manifest, data: Data) -> list[bytes]:
     """The slices of a snapshot as a leader sent it.
 
     Errors: RemoteError("snapshot") if it is not what the manifest says.

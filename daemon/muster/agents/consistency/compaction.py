@@ -20,7 +20,7 @@ from muster.agents.consistency.raft.core import RaftCore
 from muster.storage.files import Files
 from muster.storage.images import write_image
 from muster.storage.journal import Segment
-from muster.storage.snapshots import SnapshotStore, verified_slices
+from muster.storage.snapshots import Data, SnapshotStore, verified_slices
 from muster_protocol.errors import RemoteError
 from muster_protocol.wire.raft import Manifest
 
@@ -168,7 +168,7 @@ class Compaction(Generic[S]):
 
     # --- installing -------------------------------------------------------------------------
 
-    def save(self, manifest: Manifest, data: bytes) -> S:
+    def save(self, manifest: Manifest, data: Data) -> S:
         """Make durable what a leader sent, and restore it; blocks.
 
         Errors: RemoteError if it is not what was offered, StorageError.

@@ -5,12 +5,13 @@ whether it still has that snapshot, and sends the rest of its slices in frames. 
 length and digest over the whole before anything of it is used. A transfer that broke goes on with
 the leader's next offer where it ended (`raftguard/transfer`), if the offer is the same snapshot.
 
-The leader reads the file at once and sends what it read: a newer snapshot, which removes the file
-meanwhile, does not end a transfer (D27).
+The leader opens the file and reads each piece when it sends it: a large one is never in memory as
+a whole. A newer snapshot, which removes the file's name meanwhile, does not end a transfer (D27).
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 
 from muster.storage.snapshots import SNAPSHOT_BYTES_MAX
@@ -47,15 +48,19 @@ async def serve_snapshot(
 ) -> None:
     """The leader's side. Errors: RemoteError for what is no request."""
     wanted = _REQUESTS.decode(await connection.receive())
-    data = None
-    if journal.manifest == wanted.manifest and wanted.offset < wanted.manifest.size_bytes:
-        data = await offload.run(lambda: store.read_data(wanted.manifest), kind="snapshot")
-    if data is None:
+    file, size = None, wanted.manifest.size_bytes
+    if journal.manifest == wanted.manifest and wanted.offset < size:
+        file = await offload.run(lambda: store.open_data(wanted.manifest), kind="snapshot")
+    if file is None:
         await connection.send(_GONE)
         return
-    await connection.send(_HERE)
-    for start in range(wanted.offset, len(data), CHUNK_BYTES):
-        await connection.send(data[start : start + CHUNK_BYTES])
+    try:
+        await connection.send(_HERE)
+        for start in range(wanted.offset, size, CHUNK_BYTES):
+            read = functools.partial(file.read_at, start, min(CHUNK_BYTES, size - start))
+            await connection.send(await offload.run(read, kind="snapshot"))
+    finally:
+        file.close()
 
 
 async def fetch_snapshot(

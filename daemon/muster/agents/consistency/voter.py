@@ -465,7 +465,7 @@ class Voter:
         ) as error:
             self._driver.complete(SnapshotFailed(str(error)))
 
-    async def _install(self, manifest: Manifest, data: bytes) -> None:
+    async def _install(self, manifest: Manifest, data: bytearray) -> None:
         """Make a fetched snapshot durable, start behind it. Errors: RemoteError, StorageError."""
         compaction = self.compaction
         registry = await self._offload.run(lambda: compaction.save(manifest, data), kind="snapshot")

@@ -179,7 +179,7 @@ class Snapshots:
             data = node.transfer.release()
             node.store_queue.use(functools.partial(self._save, node, manifest, data))
 
-    def _save(self, node: SimVoter, manifest: Manifest, data: bytes) -> None:
+    def _save(self, node: SimVoter, manifest: Manifest, data: bytearray) -> None:
         work = functools.partial(node.compaction.save, manifest, data)
         self._work(node, work, functools.partial(self._saved, node, manifest))
 

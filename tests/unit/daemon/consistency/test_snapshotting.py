@@ -45,6 +45,7 @@ class Leader:
         self.journal: Any = SimpleNamespace(manifest=None)
         self.pieces: float = float("inf")
         self.sent: list[bytes] = []
+        self.on_piece: Callable[[], object] = lambda: None
 
     def take(self, index: int) -> Manifest:
         previous, last = Entry(b"p", index - 1, 3), Entry(b"l", index, 3)
@@ -64,6 +65,7 @@ class Leader:
                     raise trio.BrokenResourceError
                 self.pieces -= 1
                 self.sent.append(data)
+                self.on_piece()
             await connection.send(data)
 
         through: Any = SimpleNamespace(send=send, receive=connection.receive)
@@ -105,6 +107,21 @@ async def test_a_transfer_that_broke_goes_on_where_it_ended_over_another_connect
     leader.pieces = float("inf")
     await fetch_snapshot(b.streams, TrioClock(), a.id, a.address, manifest, transfer)
     assert sum(map(len, leader.sent)) == manifest.size_bytes
+    assert len(verified_slices(manifest, transfer.release())) == 20
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_transfer_goes_on_while_a_newer_snapshot_removes_its_file(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    del autojump_clock
+    leader, transfer = Leader(), Transfer()
+    a, b = await pair(nursery, leader)
+    manifest = leader.take(9)
+    leader.on_piece = lambda: leader.take(12) if len(leader.sent) == 3 else None
+    await fetch_snapshot(b.streams, TrioClock(), a.id, a.address, manifest, transfer)
+    assert leader.store.read_data(manifest) is None
+    assert len(leader.sent) > 3
     assert len(verified_slices(manifest, transfer.release())) == 20
     nursery.cancel_scope.cancel()
 
