@@ -19,8 +19,9 @@ not, it may be applied now. Rejected: sessions that are opened by an entry of th
 dissertation, 6.3), because nearly all of ours make one change, which would then cost two; and
 expiry by time, because nothing bounds how wrong the clocks are.
 
-**Snapshots** do not block: `capture` copies the two tables shallowly (values are immutable) and
-the copy is encoded elsewhere, in slices.
+**Snapshots** do not block: `capture` copies the tables shallowly (values are immutable), 4 ms for
+100,000 keys, and the copy is encoded elsewhere, in slices. Rejected: to copy piece by piece, with
+the old values of what is changed meanwhile kept aside: needed from a million small keys on.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ READS: Final = (Get, List)
 SLICE_ITEMS: Final = 500
 """Items per encoded slice: about a millisecond of holding the interpreter with small values."""
 
+SLICE_BYTES: Final = 256 * 1024
+"""And of keys and values, from which on a slice takes no more: as long with large ones. So one has
+at most a largest value beyond that, and fits a record of the disk however large the values are."""
+
 
 class _Session(msgspec.Struct, array_like=True):
     request: int
@@ -108,19 +113,33 @@ class Captured:
     revision: int
     applied: int
     forgotten: int
+    keys: list[str]
+    """Sorted."""
+
     entries: dict[str, KeyValue]
     sessions: dict[str, _Session]
 
     def slices(self) -> Iterator[bytes]:
         """The encoded state. Equal states give equal bytes."""
         yield encode(_Header(SNAPSHOT_FORMAT, self.revision, self.applied, self.forgotten))
-        keys = sorted(self.entries)
-        for start in range(0, len(keys), SLICE_ITEMS):
-            yield encode(_Entries([self.entries[k] for k in keys[start : start + SLICE_ITEMS]]))
+        part: list[KeyValue] = []
+        size = 0
+        for key in self.keys:
+            entry = self.entries[key]
+            part.append(entry)
+            size += _size(entry)
+            if len(part) == SLICE_ITEMS or size >= SLICE_BYTES:
+                yield encode(_Entries(part))
+                part, size = [], 0
+        if part:
+            yield encode(_Entries(part))
+        yield from self._session_slices()
+
+    def _session_slices(self) -> Iterator[bytes]:
         names = sorted(self.sessions)
         for start in range(0, len(names), SLICE_ITEMS):
-            part = names[start : start + SLICE_ITEMS]
-            yield encode(_Sessions([(name, self.sessions[name]) for name in part]))
+            some = names[start : start + SLICE_ITEMS]
+            yield encode(_Sessions([(name, self.sessions[name]) for name in some]))
 
 
 class Registry:
@@ -270,7 +289,8 @@ class Registry:
             name: _Session(held.request, held.result, held.used, held.fingerprint)
             for name, held in self._sessions.items()
         }
-        return Captured(self.revision, self.applied, self.forgotten, dict(self._entries), sessions)
+        keys, entries = list(self._keys), dict(self._entries)
+        return Captured(self.revision, self.applied, self.forgotten, keys, entries, sessions)
 
     def fingerprint(self) -> bytes:
         """Equal on replicas that applied the same, and at hand at any time."""

@@ -20,8 +20,14 @@ from muster_protocol.consistency.commands import (
     checked_command,
     is_read,
 )
-from muster_protocol.consistency.registry import ENTRY_BYTES, SESSIONS_MAX, Registry
+from muster_protocol.consistency.registry import (
+    ENTRY_BYTES,
+    SESSIONS_MAX,
+    SLICE_BYTES,
+    Registry,
+)
 from muster_protocol.errors import UsageError
+from muster_protocol.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from muster_protocol.wire.codec import encode
 
 
@@ -208,6 +214,35 @@ def test_a_restored_registry_is_the_same_down_to_its_sessions() -> None:
     assert isinstance(repeated, Done)
     assert repeated.repeated
     assert restored.revision == 1_201
+
+
+def test_what_is_captured_is_one_moment_while_writes_go_on_between_its_slices() -> None:
+    registry = Registry()
+    client, other = Client(registry), Client(registry, "2")
+    for number in range(2_000):
+        client.do(Put(f"k{number:04}", b"v%d" % number))
+    digest, fingerprint = registry.digest(), registry.fingerprint()
+    slices = []
+    for number, part in enumerate(registry.capture().slices()):
+        slices.append(part)
+        other.do(Put(f"k{1_999 - number:04}", b"changed"))
+        other.do(Delete(f"k{1_900 - number:04}"))
+        client.do(Put(f"l{number}", b"new"))
+    assert len(slices) > 4
+    restored = Registry.restore(slices)
+    assert (restored.digest(), restored.fingerprint()) == (digest, fingerprint)
+    assert registry.digest() != digest
+
+
+def test_a_slice_of_large_values_is_bounded_by_their_size() -> None:
+    registry = Registry()
+    client = Client(registry)
+    for number in range(20):
+        client.do(Put(f"k{number:02}", bytes([number]) * VALUE_BYTES_MAX))
+        client.do(Put(f"l{number:02}", bytes([number]) * 1_000))
+    slices = list(registry.capture().slices())
+    assert max(map(len, slices)) < SLICE_BYTES + VALUE_BYTES_MAX + 2 * KEY_BYTES_MAX
+    assert Registry.restore(slices).digest() == registry.digest()
 
 
 def test_equal_histories_give_equal_digests() -> None:
