@@ -15,7 +15,7 @@ from deviations.ours import Voters, command
 from deviations.stock import LIBRARY, NodeName, StockCluster, StockNode, lock_table, way
 from deviations.table import deviation
 from muster.agents.consistency.proposals import Proposals
-from muster.agents.consistency.raft.core import APPLY_ENTRIES_MAX
+from muster.agents.consistency.raft.core import APPLY_BYTES_MAX, APPLY_ENTRIES_MAX
 from muster.agents.consistency.replica import Replica
 from muster.clock import TrioClock
 from muster.sim.machines.voter import SimVoter
@@ -345,6 +345,17 @@ def test_d31_one_event_of_ours_applies_so_many_entries_and_no_more() -> None:
         voters.propose(ours, command(str(number)))
     assert voters.run_until(voters.now + 20.0, lambda: len(ours.applied) == 1_000)
     assert voters.applied_at_once <= 2 * APPLY_ENTRIES_MAX
+
+
+def test_one_event_of_ours_applies_fewer_entries_where_they_are_large() -> None:
+    """An entry holds all commands that came together."""
+    voters = Voters(3)
+    ours = voters.steady()
+    size = APPLY_BYTES_MAX // 8
+    for number in range(200):
+        voters.propose(ours, command(str(number) * (size // len(str(number)))))
+    assert voters.run_until(voters.now + 20.0, lambda: len(ours.applied) == 200)
+    assert voters.applied_at_once <= 3 * 8  # as the engine's ticks for one append
 
 
 @deviation(

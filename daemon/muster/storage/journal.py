@@ -63,6 +63,10 @@ APPLY_AT_ONCE_MAX: Final = 64
 """Entries that a closed slice returns. The engine applies all that it is given in one tick, so
 this bounds how long a tick may take (D31); open slices stay whole, or entries would be lost."""
 
+APPLY_AT_ONCE_BYTES: Final = 64 * 1024
+"""And from how much on it returns no more: five hundred small commands, which take some 5 ms. Two
+entries it always returns, where so many are asked for: the engine looks for the last two."""
+
 JOURNAL_FORMAT: Final = 2
 """2: marks."""
 
@@ -251,8 +255,17 @@ class Journal:
 
     def __getitem__(self, item: int | slice) -> Any:
         if isinstance(item, slice) and item.start is not None and item.stop is not None:
-            return self._entries[item.start : min(item.stop, item.start + APPLY_AT_ONCE_MAX)]
+            return self._applied_at_once(item.start, item.stop)
         return self._entries[item]
+
+    def _applied_at_once(self, start: int, stop: int) -> list[EngineEntry]:
+        some = self._entries[start : min(stop, start + APPLY_AT_ONCE_MAX)]
+        size = 0
+        for count, (command, _, _) in enumerate(some):
+            if count >= 2 and size >= APPLY_AT_ONCE_BYTES:
+                return some[:count]
+            size += len(command)
+        return some
 
     def setCurrentTerm(self, term: int, voted_for: str | None) -> None:  # noqa: N802 (as above)
         """A new term, or a vote in it."""

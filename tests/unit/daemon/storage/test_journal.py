@@ -14,7 +14,7 @@ import muster.storage.journal as journal_module
 from muster.sim.disk import SimDisk
 from muster.storage.files import DiskFiles
 from muster.storage.images import write_image
-from muster.storage.journal import SLACK_SEGMENTS, Journal, segment_name
+from muster.storage.journal import APPLY_AT_ONCE_BYTES, SLACK_SEGMENTS, Journal, segment_name
 from muster.storage.recovery import create_journal, open_journal
 from muster.storage.segments import MARK_BYTES
 from muster.storage.superblock import (
@@ -561,6 +561,18 @@ async def test_closed_slices_bound_what_one_tick_applies(files: DiskFiles) -> No
     journal = await journal_with(files, *([1] * 200))
     assert len(journal[1:190]) == 64
     assert len(journal[1:]) == 200
+    journal.close()
+
+
+async def test_closed_slices_of_large_entries_are_shorter(files: DiskFiles) -> None:
+    journal = await journal_with(files, *([1] * 10))
+    for index in range(journal.last_index + 1, journal.last_index + 11):
+        journal.add(b"x" * (APPLY_AT_ONCE_BYTES // 4), index, 1)
+    journal.add(b"y" * (2 * APPLY_AT_ONCE_BYTES), journal.last_index + 1, 1)
+    journal.add(b"z", journal.last_index + 1, 1)
+    assert len(journal[11:22]) == 4
+    assert len(journal[11:]) == 12
+    assert [len(journal[start : start + 2]) for start in (0, 15, 21)] == [2, 2, 2]
     journal.close()
 
 

@@ -8,9 +8,9 @@ the caller to commit (`journal.is_dirty`), who then posts `LogDurable`.
 An exception out of the engine leaves it half done. It is let through, and whoever runs the core
 builds a new one from the journal; nobody goes on with the old.
 
-What is committed is applied in pieces of `APPLY_ENTRIES_MAX`: a follower that comes back has
-thousands of entries to apply at once, and gossip must not wait for them. As long as there are more,
-a deadline is due (D31).
+What is committed is applied in pieces (`APPLY_ENTRIES_MAX`, `APPLY_BYTES_MAX`): a follower that
+comes back has thousands of entries to apply at once, and gossip must not wait for them. As long as
+there are more, a deadline is due (D31).
 
 With a single voter the engine commits what it has appended in the very next tick, synced or not.
 So it is not ticked while its journal is dirty, and proposals wait (D6).
@@ -48,6 +48,11 @@ from muster_protocol.wire.raft import Configuration, Reconfiguration, is_reconfi
 
 APPLY_ENTRIES_MAX: Final = 256
 """In one call: some 10 ms of small commands, less than a loop may be late without being noticed."""
+
+APPLY_BYTES_MAX: Final = 64 * 1024
+"""And from so much on no more: an entry may hold hundreds of commands, and 256 of them took 130 ms.
+Some 5 ms; an event has up to three ticks, and each applies what the journal gives it at once. Not a
+limit on time: whoever replays a tape must come to the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class RaftCore:
         self._waiting: list[bytes] = []
         self._applied_before = 0
         """What was applied when the present call began."""
+        self._applied_bytes = 0
+        """Since then."""
         self._engine = self._build_engine()
         self._inward: Mapping[type[Any], Callable[[Any], None]] = {
             Deliver: self._deliver,
@@ -108,7 +115,7 @@ class RaftCore:
     def handle(self, event: Any, *, now: float) -> tuple[Effect, ...]:
         """Errors: whatever the engine raises; this core must not be used afterwards."""
         self._now = now
-        self._applied_before = self.applied_index
+        self._applied_before, self._applied_bytes = self.applied_index, 0
         with rebound.calling(now=now, rng=self._rng):
             if isinstance(event, Propose):
                 self._propose([event.data])
@@ -196,12 +203,18 @@ class RaftCore:
         if flush:
             self._engine.flush()
         self._engine.doTick(0)
-        while self._is_behind and self.applied_index < self._applied_before + APPLY_ENTRIES_MAX:
+        while self._is_behind and self._may_apply_more:
             applied = self.applied_index
             self._engine.doTick(0)
             if self.applied_index == applied:
                 raise LocalError(f"the engine does not get past log entry {applied + 1}")
         self._reconcile()
+
+    @property
+    def _may_apply_more(self) -> bool:
+        """In the present call?"""
+        entries = self.applied_index - self._applied_before
+        return entries < APPLY_ENTRIES_MAX and self._applied_bytes < APPLY_BYTES_MAX
 
     def _reconcile(self) -> None:
         """A call into the engine may have added the newest electorate to the log, or truncated it:
@@ -253,5 +266,6 @@ class RaftCore:
         self._perform(self.guard.handle(RoleChanged(role), now=self._now))
 
     def _on_engine_apply(self, data: bytes) -> None:
+        self._applied_bytes += len(data)
         if not is_reconfiguration(data):
             self._apply(data, self.applied_index + 1)
