@@ -59,7 +59,7 @@ class Stalls:
 
     counts: dict[str, dict[float, int]] = field(default_factory=dict)
     max_s: float = 0.0
-    """Since the node's start, for what it was started in a round."""
+    """Of the whole life of the node, before the round too."""
 
     def add(self, before: Samples, after: Samples) -> None:
         for name in MEASURES:
@@ -67,6 +67,10 @@ class Stalls:
             for bound, count in looks([before], [after], name).items():
                 total[bound] = total.get(bound, 0) + count
         self.max_s = max(self.max_s, after["muster_loop_lag_max_seconds"])
+
+    def add_all(self, after: Samples) -> None:
+        """Since the node's start."""
+        self.add(dict.fromkeys(after, 0.0), after)
 
     def beyond(self, name: str, bound: float) -> int:
         counts = self.counts[name]
@@ -79,6 +83,7 @@ class Figures:
     level_s: list[float] = field(default_factory=list)
     installed: int = 0
     taken: int = 0
+    restarting: Stalls = field(default_factory=Stalls)
     taking: Stalls = field(default_factory=Stalls)
     sending: Stalls = field(default_factory=Stalls)
     installing: Stalls = field(default_factory=Stalls)
@@ -159,7 +164,7 @@ async def catch_up(leader: LocalNode, follower: LocalNode, figures: Figures) -> 
     after = scraped(follower)
     figures.installed += int(after[INSTALLED])
     figures.sending.add(before, scraped(leader))
-    figures.installing.add(dict.fromkeys(after, 0.0), after)
+    figures.installing.add_all(after)
 
 
 async def measure(cluster: LocalCluster, keys: int, value_bytes: int, rounds: int) -> Figures:
@@ -174,6 +179,7 @@ async def measure(cluster: LocalCluster, keys: int, value_bytes: int, rounds: in
     for number in range(rounds):
         follower = next(followers)
         figures.ready_s.append(await restart(follower, keys))
+        figures.restarting.add_all(scraped(follower))
         async with steady(leader, value_bytes, keys):
             before = scraped(leader)
             figures.taken += await take_snapshots(leader, SNAPSHOTS_A_ROUND)
@@ -205,6 +211,7 @@ def report(figures: Figures, keys: int, value_bytes: int) -> int:
     print("|---|---|---|---|---|---|---|---|")
     missed = 0
     for who, stalls in (
+        ("the follower, restarted", figures.restarting),
         ("the leader, taking", figures.taking),
         ("the leader, sending", figures.sending),
         ("the follower, started and installing", figures.installing),
