@@ -97,11 +97,4 @@ REGRESSIONS = (
         scene="unit/protocol/raftguard/test_guard.py"
         "::test_who_has_voted_waits_for_his_candidate_before_trying_himself",
     ),
-    Regression(
-        tier="nodes",
-        seed=359,
-        why="a leader that became the only voter waited for ever for who had gone, before a read",
-        scene="unit/protocol/raftguard/test_reads.py"
-        "::test_a_round_that_is_under_way_begins_anew_with_another_electorate",
-    ),
 )
