@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from muster.cli.local_cluster import LocalNode
+from muster_protocol.errors import MusterError
+from muster_protocol.session.methods import Params, SeatParams, VotersParams
 from nemesis.hosts import Hosts
 
 Undo = Callable[[], None]
@@ -44,6 +48,8 @@ class Nemesis:
             "partial cut": self._partial,
             "split": self._split,
             "full disk": self._full_disk,
+            "no seat": self._no_seat,
+            "fewer voters": self._fewer_voters,
         }
 
     @property
@@ -66,6 +72,7 @@ class Nemesis:
             node.signal(signal.SIGCONT)
             self._heal_network(node)
             self._hosts.start(node)
+        self._ask(self._hosts.nodes[0], "raft.voters", VotersParams(size=5))
 
     # --- processes ------------------------------------------------------------------------------
 
@@ -138,6 +145,27 @@ class Nemesis:
 
     def _others(self, node: LocalNode) -> list[LocalNode]:
         return [other for other in self._hosts.nodes if other is not node]
+
+    # --- the electorate -------------------------------------------------------------------------
+
+    def _no_seat(self, node: LocalNode) -> Undo:
+        """It loses its seat, and gets another one."""
+        asked = self._rng.choice(self._hosts.nodes)
+        self._ask(asked, "raft.remove", SeatParams(node=node.name))
+        return lambda: self._ask(asked, "raft.add", SeatParams(node=node.name))
+
+    def _fewer_voters(self, node: LocalNode) -> Undo:
+        self._ask(node, "raft.voters", VotersParams(size=3))
+        return lambda: self._ask(node, "raft.voters", VotersParams(size=5))
+
+    def _ask(self, node: LocalNode, method: str, params: Params) -> None:
+        """In the background: it may take as long as there is no leader, and be refused."""
+
+        def ask() -> None:
+            with contextlib.suppress(MusterError, OSError), node.client() as client:
+                client.call(method, params)
+
+        threading.Thread(target=ask, daemon=True).start()
 
     # --- disks ----------------------------------------------------------------------------------
 
