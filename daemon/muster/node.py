@@ -22,7 +22,6 @@ import trio
 from muster import __version__
 from muster.agents.consistency.agent import ConsistencyManager
 from muster.agents.consistency.ports import CandidateView, Ports
-from muster.agents.consistency.seating import CLUSTER_NAME
 from muster.agents.consistency.trace import TRACE_VARIABLE, DurabilityTrace
 from muster.agents.discovery import NodeDiscovery
 from muster.agents.failure import FailureDetector
@@ -41,6 +40,7 @@ from muster.runtime.bus import Bus
 from muster.runtime.executor import RecordFiles, Services
 from muster.runtime.looplag import LoopLag
 from muster.runtime.supervisor import AgentSpec, Supervisor
+from muster.storage.succession import CLUSTER_NAME
 from muster.storage.superblock import read_superblock
 from muster_protocol.crypto.insecure import InsecureKeys
 from muster_protocol.crypto.keyring import KeyId, Keyring

@@ -47,13 +47,19 @@ def write_image(
     """Make an image of these segments durable; blocks. `manifest` is that of a durable snapshot:
     what it covers is left out. Errors: StorageError, StorageCorrupt; nothing has changed."""
     recovered = replay_sealed(files, superblock, sealed, manifest)
-    name = image_name(sealed[-1].sequence)
+    return write_log(files, superblock, recovered, sealed[-1].sequence)
+
+
+def write_log(files: Files, superblock: Superblock, log: Recovered, sequence: int) -> Segment:
+    """Make this log durable as the image of that number; blocks. Errors: StorageError; nothing has
+    changed."""
+    name = image_name(sequence)
     temporary = name + ".tmp"
     files.remove(temporary)
     handle = files.append(temporary)
     size = 0
     try:
-        for chunk in _chunks(recovered, superblock, sealed[-1].sequence):
+        for chunk in _chunks(log, superblock, sequence):
             handle.write(chunk)
             size += len(chunk)
         handle.sync()
@@ -61,7 +67,7 @@ def write_image(
         handle.close()
     files.rename(temporary, name)
     files.sync_directory()
-    highest_index = recovered.entries[-1][1] if recovered.entries else 0
+    highest_index = log.entries[-1][1] if log.entries else 0
     return Segment(name, size, synced_bytes=size, highest_index=highest_index)
 
 

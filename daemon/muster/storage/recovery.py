@@ -100,6 +100,22 @@ def open_journal(
 
     Errors: StorageCorrupt naming file and offset, with nothing changed; StorageError.
     """
+    journal, found = _recovered(files, superblock, manifest)
+    _repair(files, found)
+    return journal, found.torn_bytes
+
+
+def read_journal(files: Files, superblock: Superblock, manifest: Manifest | None) -> Journal:
+    """What `open_journal` would come to, with nothing changed; for looking only. Blocks.
+
+    Errors: as `open_journal`.
+    """
+    return _recovered(files, superblock, manifest)[0]
+
+
+def _recovered(
+    files: Files, superblock: Superblock, manifest: Manifest | None
+) -> tuple[Journal, _OnDisk]:
     recovered = Recovered()
     found = _read_segments(files, superblock, recovered)
     if not found.segments:
@@ -108,7 +124,6 @@ def open_journal(
             "is lost; move the state directory away and let it join as a new member"
         )
     is_aligned = _align(recovered, manifest, files)
-    _repair(files, found)
     journal = Journal(
         files=files,
         superblock=superblock,
@@ -118,7 +133,7 @@ def open_journal(
     )
     if manifest is not None and not is_aligned:
         journal.reset_to(manifest)
-    return journal, found.torn_bytes
+    return journal, found
 
 
 def _read_segments(files: Files, superblock: Superblock, recovered: Recovered) -> _OnDisk:

@@ -281,6 +281,11 @@ class Registry:
         self._sessions[name] = session
         self._session_hashes[name] = self._fingerprint.add(name, session)
 
+    def skip_revisions(self, count: int) -> None:
+        """The next change makes a revision that is so much higher. No command does this: it is for
+        a state that goes on without the others, who may have made some of these revisions."""
+        self.revision += count
+
     # --- snapshots --------------------------------------------------------------------------
 
     def capture(self) -> Captured:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from muster_protocol.errors import RemoteError
-from muster_protocol.wire.codec import Decoder
+from muster_protocol.wire.codec import Decoder, encode
 from muster_protocol.wire.raft import (
     Append,
     Configuration,
@@ -53,6 +53,11 @@ def batch_of(command: bytes) -> bytes | None:
     """The commands that an entry holds; None if it holds none. Errors: RemoteError("garbage")."""
     data = None if command == _NO_OP else _CALLS.decode(command[1:])[1][0]
     return None if data is None or is_reconfiguration(data) else data
+
+
+def call_of(data: bytes) -> bytes:
+    """The entry whose call was given `data`, as an engine writes it."""
+    return _REGULAR + encode((0, (data,)))
 
 
 def configuration_of(command: bytes) -> Configuration | None:

@@ -26,11 +26,11 @@ from muster.agents.consistency.founding import Founding
 from muster.agents.consistency.ports import Ports
 from muster.agents.consistency.proposals import Change, Outcome, Told
 from muster.agents.consistency.seat import Seat
-from muster.agents.consistency.seating import CLUSTER_NAME
 from muster.agents.consistency.voter import Voter
 from muster.runtime.actions import action
 from muster.runtime.agent import Agent, Every
 from muster.storage.files import write_atomically
+from muster.storage.succession import CLUSTER_NAME
 from muster_protocol.consistency.bootstrap import (
     RECORD_NAME,
     Answer,

@@ -25,6 +25,7 @@ from muster.storage.files import Files, write_atomically
 from muster.storage.journal import is_segment
 from muster.storage.recovery import create_journal
 from muster.storage.snapshots import is_snapshot
+from muster.storage.succession import CLUSTER_NAME
 from muster.storage.superblock import (
     MARK_KEY_BYTES,
     SUPERBLOCK_FORMAT,
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
     from muster.agents.consistency.voter import Voter
     from muster.net.peers import PeerConnection, PeerStreams
     from muster.world import World
-
-CLUSTER_NAME: Final = "cluster"
-"""The record of a node without a seat: which cluster it belongs to."""
 
 ENLIST_S: Final = 3.0
 """For the question and the answer, which waits for some syncs."""

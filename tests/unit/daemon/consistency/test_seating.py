@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import cast
 
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
-from muster.agents.consistency.seating import CLUSTER_NAME, forget, retire
+from muster.agents.consistency.seating import forget, retire
 from muster.storage.files import Files
 from muster.storage.journal import is_segment
 from muster.storage.recovery import create_journal, open_journal
+from muster.storage.succession import CLUSTER_NAME
 from muster.storage.superblock import Superblock, read_superblock, write_superblock
 from muster_protocol.wire.raft import Configuration, Voter
 from testkit.crash_states import Recorder, content_of, crash_states, disk_with
