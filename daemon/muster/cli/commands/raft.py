@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from muster.cli import render
+from muster.cli import recovery, render
 from muster.cli.parser import Verbs
 from muster_protocol.raftguard.steward import SIZES
 
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from muster.cli.context import Context
     from muster.cli.parser import Parser
 
+exit_of = recovery.exit_of
+
 EXAMPLES = """
 muster raft                # works without a leader too
 muster raft transfer       # let another node lead, before maintenance
 muster raft voters 5       # let five members vote; they are chosen, and get the log first
 muster raft add n4         # give this member a free seat
 muster raft remove n2      # take its seat, and give it none again before `add`
+muster raft recover --help # the majority of the voters is gone for good
 """
 
 
@@ -32,9 +35,12 @@ def arguments(parser: Parser) -> None:
     add.add_argument("node", metavar="NODE", help="its name or id")
     remove = verbs.add("remove", "take a member's seat")
     remove.add_argument("node", metavar="NODE", help="its name or id")
+    recovery.arguments(verbs.add("recover", recovery.SUMMARY, recovery.EXAMPLES))
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
+    if args.verb == "recover":
+        return recovery.run(args, context)
     if args.verb == "voters":
         context.show(context.ask("raft.voters", size=args.size), render.done)
     elif args.verb in ("add", "remove"):
