@@ -12,6 +12,7 @@ is shown `stopped`, not failed), and ends the agents in reverse. What a node off
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,14 +41,20 @@ from muster.runtime.bus import Bus
 from muster.runtime.executor import RecordFiles, Services
 from muster.runtime.looplag import LoopLag
 from muster.runtime.supervisor import AgentSpec, Supervisor
-from muster.storage.succession import CLUSTER_NAME
+from muster.storage.succession import CLUSTER_NAME, read_ancestors, settle
 from muster.storage.superblock import read_superblock
 from muster_protocol.crypto.insecure import InsecureKeys
 from muster_protocol.crypto.keyring import KeyId, Keyring
 from muster_protocol.crypto.sealing import BOOT_SALT_BYTES, PacketSealer
 from muster_protocol.discovery.peers import RECORD_NAME as PEERS_RECORD
 from muster_protocol.effects import Notify
-from muster_protocol.errors import LocalError, SafetyViolation, StorageCorrupt, StorageError
+from muster_protocol.errors import (
+    LocalError,
+    RemoteError,
+    SafetyViolation,
+    StorageCorrupt,
+    StorageError,
+)
 from muster_protocol.membership.events import LeaveRequested, StopRequested, UpdateMeta
 from muster_protocol.membership.member import Member, MemberView
 from muster_protocol.partition.quorum import Standing, Verdict
@@ -80,6 +87,8 @@ class Place:
 
     cluster: ClusterId = NO_CLUSTER
     generation: str = ""
+    ancestors: tuple[ClusterId, ...] = ()
+    """Clusters that this one was recovered from."""
 
 
 @dataclass(slots=True)
@@ -241,6 +250,20 @@ class Node:
             failure, consistency = agents.failure, agents.consistency
             if failure is not None and failure.swim.identity_conflict and consistency is not None:
                 consistency.suspend_voting("this node's id is alive elsewhere too")
+            if self.parts is not None and consistency is not None:
+                await self._ask_foreigner(self.parts)
+                if self.parts.streams.superseded:
+                    consistency.suspend_voting(self.parts.streams.superseded)
+
+    async def _ask_foreigner(self, parts: Parts) -> None:
+        """Somebody with our secret is of another cluster. Was ours recovered without us, he refuses
+        us with just that; whatever else comes of it is counted by the streams."""
+        foreign, parts.channel.foreign = parts.channel.foreign, None
+        if foreign is None or parts.streams.superseded:
+            return
+        with contextlib.suppress(RemoteError, OSError, trio.BrokenResourceError):
+            connection = await parts.streams.dial(None, foreign, Purpose.PROBE)
+            await connection.aclose()
 
     # --- building ---------------------------------------------------------------------------
 
@@ -275,6 +298,9 @@ class Node:
             hello=lambda purpose: self._hello(me, boot, purpose),
             notify=lambda notice: self.log("streams", notice),
         )
+        streams.ancestors = channel.ancestors = await world.offload.run(
+            lambda: read_ancestors(files), kind="read"
+        )
         bus = Bus()
         agents = Agents()
         records = RecordFiles(files=files, offload=world.offload)
@@ -297,11 +323,16 @@ class Node:
 
     def _recorded_place(self) -> Place:
         """Where an earlier start left this node. Blocks."""
-        block = read_superblock(self.world.files)
+        files = self.world.files
+        block = read_superblock(files)
         if block is not None:
-            return Place(block.cluster_id, "" if block.is_retired else block.generation)
-        data = self.world.files.read(CLUSTER_NAME)
-        return Place(ClusterId(data.decode("ascii"))) if data else Place()
+            settle(files, block)
+        ancestors = read_ancestors(files)
+        if block is not None:
+            generation = "" if block.is_retired else block.generation
+            return Place(block.cluster_id, generation, ancestors)
+        data = files.read(CLUSTER_NAME) or b""
+        return Place(ClusterId(data.decode("ascii")), ancestors=ancestors)
 
     def _advertised(self, bound: Address) -> Address:
         """Where the others reach us."""

@@ -82,6 +82,8 @@ def _quorum_problems(node: Node) -> list[Problem]:
     consistency, verdict = node.parts.agents.consistency, node.verdict()
     if consistency is None:
         return []
+    if node.parts.streams.superseded:
+        return [Problem(what=node.parts.streams.superseded, next="muster raft recover --help")]
     if verdict.standing is Standing.FOUNDING:
         return [Problem(what=consistency.founding_hint(), next="muster members")]
     if verdict.standing is Standing.MINORITY:

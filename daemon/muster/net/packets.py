@@ -88,6 +88,11 @@ class PacketChannel(Generic[M]):
         self._cluster = cluster
         self._decode_message = decode_message
         self._refusals = Refusals("packets.refused", clock=clock, notify=notify)
+        self.ancestors: tuple[ClusterId, ...] = ()
+        """Clusters that ours was recovered from: who is still of one is answered, so that it hears
+        of ours."""
+        self.foreign: Address | None = None
+        """Whence the newest packet of another cluster came."""
         self._nonce = entropy.token_bytes(NONCE_BYTES)
         self._ready: collections.deque[Inbound[M]] = collections.deque()
         self._packets_sent = self._bytes_sent = self._sends_failed = 0
@@ -155,9 +160,16 @@ class PacketChannel(Generic[M]):
     def _deliver(self, delivery: Delivery) -> None:
         try:
             datagram = decode_datagram(delivery.body, self._decode_message)
+        except RemoteError as error:
+            self._refusals.count(error, delivery.source)
+            return
+        try:
             check_cluster(self._cluster(), datagram.cluster)
         except RemoteError as error:
             self._refusals.count(error, delivery.source)
+            self.foreign = delivery.source
+            if datagram.cluster in self.ancestors and datagram.messages:
+                self.send(delivery.source, (), delivery.sender)
             return
         self._skipped += datagram.skipped
         if datagram.messages:

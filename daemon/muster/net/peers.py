@@ -28,11 +28,13 @@ from muster.net.tls import SecuredStream, StreamSecurity, explain
 from muster_protocol.effects import Notify
 from muster_protocol.errors import RemoteError, first_of
 from muster_protocol.limits import FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX
-from muster_protocol.types import Address, NodeId
+from muster_protocol.types import Address, ClusterId, NodeId
 from muster_protocol.wire.hello import (
+    RECOVERED,
     Hello,
     HelloRefused,
     Purpose,
+    check_ancestry,
     check_hello,
     decode_hello,
     encode_hello,
@@ -145,6 +147,10 @@ class PeerStreams:
     ) -> None:
         """`hello` makes this node's hello of the moment for a stream of a given purpose."""
         self.handlers: dict[Purpose, Handler] = {}
+        self.ancestors: tuple[ClusterId, ...] = ()
+        """Clusters that ours was recovered from: whoever is still of one is told so."""
+        self.superseded = ""
+        """What we were told if the same is true of our cluster."""
         self.security = security
         self._network = network
         self._clock = clock
@@ -191,6 +197,8 @@ class PeerStreams:
         except RemoteError as error:
             await stream.aclose()
             self._refusals.count(error, to)
+            if error.cause == RECOVERED:
+                self.superseded = str(error)
             raise
         except BaseException:
             await stream.aclose()
@@ -301,6 +309,7 @@ class PeerStreams:
         if theirs.purpose not in self.handlers:
             raise RemoteError("purpose", f"no streams for {theirs.purpose!r} here")
         mine = self._hello(Purpose(theirs.purpose))
+        check_ancestry(mine, theirs, self.ancestors)
         check_hello(mine, theirs)
         await frames.send(encode_hello(mine))
         return theirs

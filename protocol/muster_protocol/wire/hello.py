@@ -16,6 +16,7 @@ if the ranges overlap; what it appended is skipped.
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from typing import Annotated, Final
 
 import msgspec
@@ -30,6 +31,9 @@ MAJOR_VERSION: Final = 1
 MINOR_MIN: Final = 0
 MINOR_MAX: Final = 0
 """The minor versions that this release speaks on streams."""
+
+RECOVERED: Final = "recovered"
+"""The cause of a refusal: the other side's cluster goes on without it."""
 
 REASON_BYTES_MAX: Final = 200
 """The text of a refusal: one log line."""
@@ -153,6 +157,20 @@ def check_hello(mine: Hello, theirs: Hello) -> None:
         raise RemoteError("duplicate-id", f"another process has this node's id {mine.node_id}")
     if theirs.expects and theirs.expects != mine.node_id:
         raise RemoteError("wrong-peer", f"this is {mine.node_id}, not {theirs.expects}")
+
+
+def check_ancestry(mine: Hello, theirs: Hello, ancestors: Collection[ClusterId]) -> None:
+    """Is it of a cluster from which ours was recovered (`raftguard.survivors`)? Its voters must go
+    on no more, were they a majority of what was: that is what this cause tells them.
+
+    Errors: RemoteError "recovered".
+    """
+    if theirs.cluster_id in ancestors and theirs.cluster_id != mine.cluster_id:
+        raise RemoteError(
+            RECOVERED,
+            f"cluster {theirs.cluster_id[:8]} was recovered without this node; stop its daemon and "
+            f"run: muster raft recover --rejoin {mine.cluster_id}",
+        )
 
 
 def minor_version(mine: Hello, theirs: Hello) -> int:

@@ -25,7 +25,6 @@ from muster.histogram import Histogram
 from muster.storage.journal import Journal
 from muster.storage.recovery import open_journal
 from muster.storage.snapshots import SnapshotStore
-from muster.storage.succession import settle
 from muster_protocol.consistency.commands import Command, Operation, Result, is_read
 from muster_protocol.consistency.divergence import EVERY, Divergence
 from muster_protocol.consistency.registry import Registry
@@ -97,7 +96,6 @@ def load_state(
 
     Errors: StorageCorrupt, StorageError.
     """
-    settle(world.files, superblock)
     store = SnapshotStore(world.files)
     newest = store.newest()
     manifest = newest[0] if newest else None

@@ -168,6 +168,20 @@ async def test_packet_of_another_cluster_is_refused_and_of_a_newcomer_is_not(
     assert b.statistics().refused == (("foreign-cluster", 1),)
 
 
+async def test_who_is_of_a_recovered_cluster_hears_of_the_new_one_and_both_say_no_more(
+    lan: Lan, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    a, b, arrived = await established(lan, nursery)
+    lan.clusters.update(a=ClusterId("1" * 32), b=ClusterId("2" * 32))
+    b.ancestors = (ClusterId("1" * 32),)
+    a.ancestors = (ClusterId("2" * 32),)  # even where each thinks so of the other
+    a.send(b.address, [["said", "from what was"]], NodeId("b" * 32))
+    await settle()
+    assert len(arrived) == 1
+    assert (a.foreign, b.foreign) == (b.address, a.address)
+    assert a.statistics().refused == b.statistics().refused == (("foreign-cluster", 1),)
+
+
 async def test_unknown_messages_are_skipped_and_counted(
     lan: Lan, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

@@ -18,7 +18,7 @@ from muster.sim.network import SimFabric, SimNetwork
 from muster_protocol.crypto.keyring import Keyring
 from muster_protocol.errors import LocalError, RemoteError
 from muster_protocol.limits import HELLO_FRAME_BYTES_MAX
-from muster_protocol.types import Address
+from muster_protocol.types import Address, ClusterId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.hello import Hello, HelloRefused, Purpose, decode_hello, encode_hello
 from testkit.peer_nodes import PeerNode, make_node
@@ -123,6 +123,20 @@ async def test_refusal_is_told_to_the_dialler_and_counted_by_both(
     assert a.refused == b.refused == {cause: 1}
     assert b.served == []
     assert b.streams.statistics().pending == 0
+
+
+async def test_who_dials_from_a_cluster_that_was_recovered_learns_that_it_is_superseded(
+    lan: Lan, autojump_clock: MockClock
+) -> None:
+    a, b = await lan.node("a"), await lan.node("b")
+    a.hello = msgspec.structs.replace(a.hello, cluster_id="1" * 32)
+    b.hello = msgspec.structs.replace(b.hello, cluster_id="2" * 32)
+    b.streams.ancestors = (ClusterId("1" * 32),)
+    assert await cause_of(b, a) == "foreign-cluster"
+    assert not a.streams.superseded
+    assert await cause_of(a, b) == "recovered"
+    assert "--rejoin " + "2" * 32 in a.streams.superseded
+    assert not b.streams.superseded
 
 
 async def test_purpose_without_a_handler_is_refused(lan: Lan, autojump_clock: MockClock) -> None:

@@ -9,12 +9,14 @@ import pytest
 
 from muster_protocol.errors import RemoteError
 from muster_protocol.limits import HELLO_FRAME_BYTES_MAX
+from muster_protocol.types import ClusterId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.hello import (
     MAJOR_VERSION,
     Hello,
     HelloRefused,
     Purpose,
+    check_ancestry,
     check_hello,
     decode_hello,
     encode_hello,
@@ -133,6 +135,18 @@ def test_hellos_that_do_not_fit_have_a_cause(changes: dict[str, Any], cause: str
     told = decode_hello(encode_hello(refusal(caught.value)))
     assert isinstance(told, HelloRefused)
     assert (told.reason, told.message) == (cause, str(caught.value))
+
+
+def test_who_is_of_a_cluster_that_was_recovered_is_told_how_to_rejoin() -> None:
+    late = theirs(cluster_id="d" * 32)
+    with pytest.raises(RemoteError) as caught:
+        check_ancestry(MINE, late, (ClusterId("e" * 32), ClusterId("d" * 32)))
+    assert caught.value.cause == "recovered"
+    told = refusal(caught.value)
+    assert told.message == str(caught.value), "it fits"
+    assert told.message.endswith(f"muster raft recover --rejoin {MINE.cluster_id}")
+    check_ancestry(MINE, theirs(), (ClusterId("d" * 32), ClusterId(MINE.cluster_id)))
+    check_ancestry(MINE, theirs(cluster_id=""), (ClusterId("d" * 32),))
 
 
 def test_minor_version_is_the_highest_that_both_speak() -> None:
