@@ -81,7 +81,8 @@ def test_a_lost_quorum_is_recovered_the_dead_are_fenced_and_rejoin(cluster: Loca
         wait_for(
             lambda n=node: (raft := ask(n, "raft")) and raft.voting_suspended, 15.0, "it votes"
         )
-        assert ask(node, "status").verdict == "NOT QUORATE"
+        status = ask(node, "status")
+        assert (status.verdict, f"--rejoin {new}" in status.reason) == ("NOT QUORATE", True)
     assert get(survivor, "afterwards") == b"afterwards"
 
     for node in dead:
@@ -98,3 +99,9 @@ def test_a_lost_quorum_is_recovered_the_dead_are_fenced_and_rejoin(cluster: Loca
     survivor.start()
     wait_for(lambda: is_healthy(survivor), 20.0, "it does not come back")
     assert get(survivor, "through a member") == b"through a member"
+    survivor.stop()
+    replayed = subprocess.run(
+        [sys.executable, "-m", "muster.cli.main", "replay", str(survivor.directory / "state")],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (replayed.returncode, replayed.stderr) == (0, ""), "over both lives"
