@@ -86,22 +86,16 @@ class Model:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Model, list[int]]:
-    model = Model(draw(st.integers(1, 6)))
+    """Reigns: somebody is elected, if he may be, appends, and reaches some of the others."""
+    model = Model(draw(st.integers(2, 5)))
     nodes = st.integers(0, model.count - 1)
-    steps = st.one_of(
-        st.tuples(st.just("elect"), nodes, st.just(0)),
-        st.tuples(st.just("append"), st.just(0), st.just(0)),
-        st.tuples(st.just("replicate"), nodes, st.integers(0, 12)),
-        st.tuples(st.just("commit"), st.just(0), st.just(0)),
-    )
-    for kind, node, count in draw(st.lists(steps, max_size=60)):
-        if kind == "elect":
-            model.elect(node)
-        elif kind == "append":
+    reign = st.tuples(nodes, st.integers(0, 3), st.lists(st.tuples(nodes, st.integers(1, 9))))
+    for node, appends, reached in draw(st.lists(reign, min_size=1, max_size=8)):
+        model.elect(node)
+        for _ in range(appends):
             model.append()
-        elif kind == "replicate":
-            model.replicate(node, count)
-        else:
+        for to, count in reached:
+            model.replicate(to, count)
             model.commit()
     survivors = draw(st.lists(nodes, min_size=1, unique=True))
     return model, survivors

@@ -45,9 +45,16 @@ def ranking(result: Any) -> list[Block]:
         f"cluster {result.cluster}",
         f"{here} of {result.voters} voters are here, {result.majority} are a majority",
         Table(headings, rows, right=["COMMITTED", "REVISION"]),
-        Styled(f"{best.name} has most: its log ends at {best.last_term}/{best.last_index}", "bold"),
+        Styled(f"{_most(result)}: the log ends at {best.last_term}/{best.last_index}", "bold"),
         *([] if result.has_quorum else _loss(result)),
     ]
+
+
+def _most(result: Any) -> str:
+    """One has most, or some have as much: any of them will do, but only one."""
+    best = result.survivors[0]
+    names = [each.name for each in result.survivors if each.rank == best.rank]
+    return f"{names[0]} has most" if len(names) == 1 else f"{' and '.join(names)} have most"
 
 
 def _loss(result: Any) -> list[Block]:

@@ -80,6 +80,8 @@ def test_survivors_are_ranked_and_the_loss_is_told(tmp_path: Path) -> None:
     assert "1 of 3 voters are here, 2 are a majority" in told.out
     assert "MAY BE LOST: writes that 2 of the 2 missing voters acknowledged" in told.out
     assert "fenced: 00000000, 00000000 (dead, or not asked)" in told.out
+    same = exported(tmp_path, 3, entries=3)
+    assert "have most: the log ends at 7/4" in muster("raft", "recover", "--inspect", one, same).out
     two = exported(tmp_path, 2, entries=5)
     ranking = muster("raft", "recover", "--inspect", one, two, "--json").json
     assert (ranking["best"], ranking["has_quorum"]) == (VOTERS[1].node, True)

@@ -27,6 +27,7 @@ from muster_protocol.consistency.bootstrap import RECORD_NAME
 from muster_protocol.consistency.commands import Batch, Command, Done, Get, Put
 from muster_protocol.consistency.registry import Registry
 from muster_protocol.effects import DeadlineReached
+from muster_protocol.errors import StorageCorrupt, StorageError
 from muster_protocol.raftguard.events import LogDurable, Role
 from muster_protocol.raftguard.translation import call_of, configuration_of
 from muster_protocol.types import ClusterId, NodeId
@@ -183,6 +184,48 @@ def test_the_recovered_voter_leads_alone_and_commits() -> None:
     assert journal.last_index == 16
     assert applied == []
     journal.close()
+
+
+def test_the_new_life_goes_on_in_segments_of_its_own_and_starts_again() -> None:
+    files = disk_with({}).mount()
+    a_voter(files, snapshot_at=7)
+    block = recovered(files)
+    newest = SnapshotStore(files).newest()
+    assert newest is not None
+    for start in range(3):
+        journal, _ = open_journal(files, block, newest[0])
+        assert journal.last_index == 14 + start
+        journal.setCurrentTerm(5 + start, ME)
+        journal.add(put(100 + start), 15 + start, 5 + start)
+        work = journal.begin_commit()
+        assert work is not None
+        work()
+        journal.end_commit()
+        journal.close()
+    live = [name for name in files.names() if name.startswith("journal-")]
+    assert live == ["journal-00000002.img", "journal-00000003.seg"]
+    assert found_on(files).registry.revision == 15 + REVISIONS_SKIPPED
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\xa6" * 40])
+def test_ancestors_that_cannot_be_read_are_named(data: bytes) -> None:
+    files = disk_with({"ancestors": data}).mount()
+    with pytest.raises(StorageCorrupt, match="ancestors"):
+        read_ancestors(files)
+
+
+def test_an_attempt_that_ended_early_leaves_nothing_behind_the_next_start() -> None:
+    disk = disk_with({})
+    files = disk.mount()
+    a_voter(files)
+    before = content_of(files)
+    disk.fail("replace", name="superblock")
+    with pytest.raises(StorageError):
+        recovered(files)
+    assert content_of(files) != before
+    settle(files, BLOCK)
+    files.remove("superblock.tmp")
+    assert content_of(files) == before
 
 
 def test_what_was_before_is_aside_and_can_be_put_back() -> None:
