@@ -78,6 +78,10 @@ time to dial it again. Links end for good reasons too (a removed secret closes a
 
 DOWN: Final = "the agent `consistency` does not run here at the moment: see `muster agents`"
 
+HOPE_AGAIN_S: Final = 30.0
+"""A voter that comes alive again and again, and is never reached, is hoped for once in so long: a
+cut of one way lets its gossip through."""
+
 ASK_CONFIGURATION_S: Final = 3.0
 CANDIDATES_PERIOD_S: Final = 2.0
 
@@ -106,6 +110,8 @@ class ConsistencyManager(Agent):
         self._files = ports.world.files
         self._asked_leader: NodeId | None = None
         self._revision_heard = 0
+        self._hopes: dict[NodeId, tuple[float, float]] = {}
+        """When its link was lost, and since when it is hoped for."""
         self._nursery: trio.Nursery | None = None
         self._founding: Founding | None = None
         self._has_ended = False
@@ -573,7 +579,12 @@ class ConsistencyManager(Agent):
         if since is None:
             return False
         lost_at = self.voter.links.lost_at.get(voter, float("-inf"))
-        return now - lost_at < RELINK_GRACE_S or (since > lost_at and now - since < LINK_GRACE_S)
+        if now - lost_at < RELINK_GRACE_S or since <= lost_at:
+            return now - lost_at < RELINK_GRACE_S
+        lost_before, hoped_since = self._hopes.get(voter, (lost_at, float("-inf")))
+        if lost_before != lost_at or since - hoped_since >= HOPE_AGAIN_S:
+            self._hopes[voter] = (lost_at, since)
+        return now - self._hopes[voter][1] < LINK_GRACE_S
 
     def leads(self) -> bool:
         """Is this node the leader, as far as it knows?"""
