@@ -48,6 +48,9 @@ async def test_one_node_grows_to_three_and_shrinks_again(autojump_clock: object)
         await ask(n2, "raft.voters", size=1)
         await cluster.until(lambda: len(voting(cluster)) == 1, within_s=60.0)
         await cluster.until(lambda: len(seated(cluster)) == 1, within_s=60.0)
+        await cluster.until(
+            lambda: all(sim.running.verdict().may_act for sim in cluster.nodes), 5.0
+        )
         for sim in cluster.nodes:
             assert await cluster.get(sim, "k") == b"three"
         await cluster.put(n2, "k", b"one")
