@@ -22,14 +22,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from etcd_cluster import EtcdCluster, missing, version
+from settled import SETTLE_S, is_whole
 
-from muster.cli.local_cluster import LocalCluster, ask, wait_for
+from muster.cli.local_cluster import LocalCluster, wait_for
 from muster_protocol.errors import LocalError, MusterError
 
 SIDES: Final = ("muster", "etcd")
-SETTLE_S: Final = 2.0
-"""After the founding, for what a start still does: probes of all members, certificates, caches."""
-
 PAUSE_S: Final = 0.3
 """Between two cells: what the last one left in the page cache goes to the disk."""
 
@@ -135,11 +133,6 @@ def one_round(
                     f"{figures['puts_per_s']:.0f} puts/s",
                     file=sys.stderr,
                 )
-
-
-def is_whole(cluster: LocalCluster) -> bool:
-    said = [ask(node, "status") for node in cluster.nodes]
-    return all(each is not None and each.verdict == "HEALTHY" for each in said)
 
 
 def measure(side: str, cluster: Any, cell: Cell, arguments: argparse.Namespace) -> Figures:

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from bench_etcd import SETTLE_S, is_whole
 from etcd_cluster import EtcdCluster, missing, version
 from put_wires import WIRES, Wire
+from settled import SETTLE_S, is_whole
 
 from muster.cli.local_cluster import LocalCluster, wait_for
 from muster_protocol.errors import LocalError, MusterError

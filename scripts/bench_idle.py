@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import psutil
+from settled import is_whole
 
 from muster.cli.local_cluster import LocalCluster, LocalNode, ask, wait_for
 from muster.cli.tour import state_of
@@ -115,12 +116,6 @@ def kills(cluster: LocalCluster, count: int) -> None:
             f"SIGKILL of the leader to {what}: median {statistics.median(values):.2f} s, "
             f"worst {max(values):.2f} s ({count} runs)"
         )
-
-
-def is_whole(cluster: LocalCluster) -> bool:
-    """Every node sees all alive, and nothing wrong."""
-    said = [ask(node, "status") for node in cluster.nodes]
-    return all(s is not None and s.verdict == "HEALTHY" and s.members_alive == 3 for s in said)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ import argparse
 import re
 import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import Final
 
-from bench_etcd import LOAD, SETTLE_S, is_whole
+from bench_etcd import LOAD
 from bench_quiet import Samples, scraped
+from settled import settled_cluster
 
-from muster.cli.local_cluster import LocalCluster, wait_for
+from muster.cli.local_cluster import LocalCluster
 from muster_protocol.errors import MusterError
 
 CELLS: Final = ((64, 3), (64, 0), (1024, 3), (1024, 0))
@@ -72,14 +70,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="for each cell")
     seconds = parser.parse_args().seconds
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="muster-bench-") as directory,
-            LocalCluster(Path(directory), 3, network="127.0.78") as cluster,
-        ):
-            cluster.start()
-            cluster.wait_for_leader()
-            wait_for(lambda: is_whole(cluster), 30.0, "muster is not whole")
-            time.sleep(SETTLE_S)
+        with settled_cluster(3, network="127.0.78") as cluster:
             print("| value | clients/connections | looks | 99 % at most ms | all at most ms "
                   "| latest since the start ms |")  # fmt: skip
             print("|---|---|---|---|---|---|")

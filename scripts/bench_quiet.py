@@ -12,15 +12,13 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from pathlib import Path
 from typing import Final
 
-from bench_etcd import is_whole
+from settled import settled_cluster
 
-from muster.cli.local_cluster import HTTP_PORT, LocalCluster, LocalNode, wait_for
+from muster.cli.local_cluster import HTTP_PORT, LocalCluster, LocalNode
 from muster_protocol.errors import MusterError
 
 NODES: Final = 5
@@ -93,14 +91,7 @@ def main() -> int:
     for_s = parser.parse_args().for_s
     loops: list[subprocess.Popen[bytes]] = []
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="muster-bench-") as directory,
-            LocalCluster(Path(directory), NODES, network="127.0.76") as cluster,
-        ):
-            cluster.start()
-            cluster.wait_for_leader()
-            wait_for(lambda: is_whole(cluster), 30.0, "muster is not whole")
-            time.sleep(SETTLE_S)
+        with settled_cluster(NODES, network="127.0.76", settle_s=SETTLE_S) as cluster:
             return watch(cluster, for_s, loops)
     except MusterError as error:
         print(f"bench-quiet: {error}", file=sys.stderr)

@@ -19,22 +19,20 @@ import asyncio
 import itertools
 import statistics
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from bench_etcd import SETTLE_S, is_whole
 from bench_lag import looks, within
 from bench_quiet import Samples, scraped
 from put_stream import PutStream, open_stream
+from settled import settled_cluster
 
-from muster.cli.local_cluster import HTTP_PORT, LocalCluster, LocalNode, wait_for
+from muster.cli.local_cluster import HTTP_PORT, LocalCluster, LocalNode
 from muster_protocol.errors import LocalError, MusterError
 
 LOADERS: Final = 128
@@ -235,14 +233,7 @@ def main() -> int:
     arguments = parser.parse_args()
     keys, value_bytes = arguments.keys, arguments.bytes
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="muster-bench-") as directory,
-            LocalCluster(Path(directory), 3, network="127.0.77") as cluster,
-        ):
-            cluster.start()
-            cluster.wait_for_leader()
-            wait_for(lambda: is_whole(cluster), 30.0, "muster is not whole")
-            time.sleep(SETTLE_S)
+        with settled_cluster(3, network="127.0.77") as cluster:
             figures = asyncio.run(measure(cluster, keys, value_bytes, arguments.rounds))
     except MusterError as error:
         print(f"bench-snapshot: {error}", file=sys.stderr)

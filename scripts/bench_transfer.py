@@ -16,16 +16,14 @@ import functools
 import itertools
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from bench_etcd import SETTLE_S, is_whole
 from put_wires import MusterWire
+from settled import settled_cluster
 
-from muster.cli.local_cluster import LocalCluster, LocalNode, wait_for
+from muster.cli.local_cluster import LocalCluster, LocalNode
 from muster_protocol.errors import LocalError, MusterError
 
 CLIENTS: Final = 8
@@ -170,14 +168,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=30)
     runs = parser.parse_args().runs
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="muster-bench-") as directory,
-            LocalCluster(Path(directory), 3, network="127.0.78") as cluster,
-        ):
-            cluster.start()
-            cluster.wait_for_leader()
-            wait_for(lambda: is_whole(cluster), 30.0, "muster is not whole")
-            time.sleep(SETTLE_S)
+        with settled_cluster(3, network="127.0.78") as cluster:
             done = asyncio.run(transfers(cluster, runs))
     except MusterError as error:
         print(f"bench-transfer: {error}", file=sys.stderr)

@@ -17,7 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_etcd import LOAD, is_whole
+from bench_etcd import LOAD
+from settled import is_whole
 
 from muster.cli.local_cluster import LocalCluster, wait_for
 
