@@ -321,7 +321,7 @@ class Handlers:
             raise UsageError(f"{params.size} voters: it has to be 1, 3, 5 or 7")
         self._audit.command(caller, "raft voters", {"size": params.size})
         await self._change_seats(SeatRequest("size", size=params.size))
-        return m.DoneResult(message=f"{params.size} members shall vote: seats follow one by one")
+        return m.DoneResult(message=f"voters wanted: {params.size}; seats come and go one by one")
 
     async def raft_add(self, params: m.SeatParams, caller: Caller) -> m.DoneResult:
         node = self._failure().find(params.node)

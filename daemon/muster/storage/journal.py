@@ -34,9 +34,7 @@ import msgspec
 
 from muster.storage.files import AppendFile, Files
 from muster.storage.records import RECORD_OVERHEAD, encode_record
-from muster.storage.segments import (
-    mark_record,
-)
+from muster.storage.segments import mark_record
 from muster.storage.superblock import Superblock
 from muster_protocol.errors import StorageError
 from muster_protocol.raftguard.electorate import Electorates

@@ -75,8 +75,9 @@ class Seats:
             return None
         if node not in view.members and node != self._me and held.seat(node) is None:
             raise Refused("conflict", "no member of this cluster, and no seat, has this name")
-        wanted = removed(held, node)
-        return self._without(held, node, view, wanted, why_last="the last voter has to stay")
+        if held.is_voter(node) and len(held.voters) == 1:
+            raise Refused("conflict", "the last voter has to stay: give another node a seat first")
+        return self._without(held, node, view, removed(held, node))
 
     def _leave(self, request: SeatRequest, held: Configuration, view: View) -> Step | None:
         node = NodeId(request.node)
@@ -85,15 +86,14 @@ class Seats:
         if held.is_voter(node) and len(held.voters) == 1:
             return None  # there is nobody to whom it could matter
         self._steward.leaves(node, view.now)
-        return self._without(held, node, view, without(held, node), why_last="")
+        return self._without(held, node, view, without(held, node))
 
     def _without(
-        self, held: Configuration, node: NodeId, view: View, wanted: Configuration, why_last: str
+        self, held: Configuration, node: NodeId, view: View, wanted: Configuration
     ) -> Step:
+        """One of several voters, or a learner, loses its seat."""
         if not held.is_voter(node):
             return Change(wanted)
-        if len(held.voters) == 1:
-            raise Refused("conflict", f"{why_last}: give another node a seat first")
         if not self._steward.may_remove(held, node, view):
             raise Refused("conflict", "without it, too few voters would answer: nothing was done")
         return HandOver() if node == self._me else Change(wanted)

@@ -93,6 +93,16 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshotting, "CHUNK_BYTES", 100)
 
 
+async def fetch_in_vain(
+    leader: Leader, a: PeerNode, b: PeerNode, manifest: Manifest, transfer: Transfer
+) -> None:
+    """The leader's side of the transfer breaks after five pieces."""
+    leader.pieces = 5
+    with pytest.raises((RemoteError, trio.BrokenResourceError)):
+        await fetch_snapshot(b.streams, TrioClock(), a.id, a.address, manifest, transfer)
+    leader.pieces = float("inf")
+
+
 async def test_a_transfer_that_broke_goes_on_where_it_ended_over_another_connection(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -100,11 +110,8 @@ async def test_a_transfer_that_broke_goes_on_where_it_ended_over_another_connect
     leader, transfer = Leader(), Transfer()
     a, b = await pair(nursery, leader)
     manifest = leader.take(9)
-    leader.pieces = 5
-    with pytest.raises((RemoteError, trio.BrokenResourceError)):
-        await fetch_snapshot(b.streams, TrioClock(), a.id, a.address, manifest, transfer)
+    await fetch_in_vain(leader, a, b, manifest, transfer)
     assert transfer.received_bytes == 500
-    leader.pieces = float("inf")
     await fetch_snapshot(b.streams, TrioClock(), a.id, a.address, manifest, transfer)
     assert sum(map(len, leader.sent)) == manifest.size_bytes
     assert len(verified_slices(manifest, transfer.release())) == 20
@@ -133,10 +140,7 @@ async def test_a_snapshot_that_took_its_place_begins_anew(
     leader, transfer = Leader(), Transfer()
     a, b = await pair(nursery, leader)
     old = leader.take(9)
-    leader.pieces = 5
-    with pytest.raises((RemoteError, trio.BrokenResourceError)):
-        await fetch_snapshot(b.streams, TrioClock(), a.id, a.address, old, transfer)
-    leader.pieces = float("inf")
+    await fetch_in_vain(leader, a, b, old, transfer)
     new = leader.take(12)
     with pytest.raises(RemoteError, match="another snapshot"):
         await fetch_snapshot(b.streams, TrioClock(), a.id, a.address, old, transfer)
