@@ -23,6 +23,7 @@ import trio
 
 from muster.agents.consistency.forwarding import RETRY_S, Forwarder, ForwardServer
 from muster.agents.consistency.founding import Founding
+from muster.agents.consistency.hopes import NEVER, Hopes
 from muster.agents.consistency.ports import Ports
 from muster.agents.consistency.proposals import Change, Outcome, Told
 from muster.agents.consistency.seat import Seat
@@ -67,21 +68,9 @@ if TYPE_CHECKING:
 HEARD_WITHIN_S: Final = 1.5
 """A quorum that was heard so lately counts as heard: the leader's own fallback time."""
 
-LINK_GRACE_S: Final = 3.0
-"""How long a voter that gossip shows as (again) alive counts as reachable before there is a link: a
-restarted node is dialled within a second. Without it, a leader's death in that second would make a
-survivor refuse although the other one is there."""
-
-RELINK_GRACE_S: Final = 0.5
-"""How long a voter whose link just ended, and whom gossip shows alive, still counts as reachable:
-time to dial it again. Links end for good reasons too (a removed secret closes all at once)."""
-
 DOWN: Final = "the agent `consistency` does not run here at the moment: see `muster agents`"
 
-HOPE_AGAIN_S: Final = 30.0
-"""A voter that comes alive again and again, and is never reached, is hoped for once in so long: a
-cut of one way lets its gossip through."""
-
+LOOK_AFTER_SEAT_S: Final = 0.5
 ASK_CONFIGURATION_S: Final = 3.0
 CANDIDATES_PERIOD_S: Final = 2.0
 
@@ -110,11 +99,10 @@ class ConsistencyManager(Agent):
         self._files = ports.world.files
         self._asked_leader: NodeId | None = None
         self._revision_heard = 0
-        self._hopes: dict[NodeId, tuple[float, float]] = {}
-        """When its link was lost, and since when it is hoped for."""
+        self._hopes = Hopes()
         self._nursery: trio.Nursery | None = None
         self._founding: Founding | None = None
-        self._has_ended = False
+        self._has_ended = self._has_resumed = False
         self.cluster = NO_CLUSTER
         self._bootstrap: Bootstrap | None = None
         self.forwarder = Forwarder(
@@ -198,6 +186,7 @@ class ConsistencyManager(Agent):
             )
             with self._registered():
                 await self._resume(nursery)
+                self._has_resumed = True
                 self._bootstrap = Bootstrap(
                     me=self._ports.me,
                     expect=self._expect,
@@ -246,9 +235,12 @@ class ConsistencyManager(Agent):
 
     async def _keep_asking_for_configuration(self) -> None:
         """A node without a seat asks the voters who has one, and who leads; who may have lost its
-        own asks for that."""
+        own asks for that. Soon, where what it knows keeps it from acting: it may be outdated."""
+        ask_at = self._clock.now()
         while True:
-            if self.cluster and not self.has_seat:
+            is_due = self._clock.now() >= ask_at or not self._ports.verdict().may_act
+            if self.cluster and not self.has_seat and is_due:
+                ask_at = self._clock.now() + ASK_CONFIGURATION_S
                 for voter in self._ports.live_voters():
                     answer = await self.forwarder.ask_configuration(voter)
                     if answer is not None:
@@ -256,7 +248,7 @@ class ConsistencyManager(Agent):
                         self._asked_leader = NodeId(answer.leader) if answer.leader else None
                         break
             await self._seat.look_after()
-            await self._clock.sleep(ASK_CONFIGURATION_S)
+            await self._clock.sleep(LOOK_AFTER_SEAT_S)
 
     # --- who has a seat -----------------------------------------------------------------------
 
@@ -271,6 +263,7 @@ class ConsistencyManager(Agent):
         Errors: UsageError; Refused("not-quorate", "conflict", "timed-out"); OutcomeUnknown.
         """
         was_sent = False
+        await self._until_resumed(deadline)
         while self._clock.now() < deadline:
             try:
                 self._check_fence(was_proposed=False)
@@ -413,6 +406,10 @@ class ConsistencyManager(Agent):
         """`submit` for changes that came together: each is settled, now or later, with its result,
         with an error of `submit`, or with what has to be awaited for either, in the caller's
         task. The fence is looked at once for all of them."""
+        if not self._has_resumed and not self._has_ended:
+            for change in changes:
+                change.settle(change, functools.partial(self._keep_asking_for, change))
+            return
         try:
             self._check_fence(was_proposed=False)
         except Refused as refused:
@@ -465,6 +462,7 @@ class ConsistencyManager(Agent):
     async def _keep_asking(
         self, command: Command, *, is_first: bool, deadline: float, was_proposed: bool = False
     ) -> Result:
+        await self._until_resumed(deadline)
         while self._clock.now() < deadline:
             self._check_fence(was_proposed=was_proposed)
             result = None
@@ -496,6 +494,11 @@ class ConsistencyManager(Agent):
             if refused.reason == "not-leader":
                 return None
             raise
+
+    async def _until_resumed(self, deadline: float) -> None:
+        """A node that has just started reads its disk, and does not know yet what to refuse."""
+        while not (self._has_resumed or self._has_ended) and self._clock.now() < deadline:
+            await self._clock.sleep(RETRY_S)
 
     def _check_fence(self, *, was_proposed: bool) -> None:
         verdict = self._ports.verdict()
@@ -573,18 +576,11 @@ class ConsistencyManager(Agent):
         return self.voter is not None and self.voter.is_voter
 
     def _is_coming(self, voter: NodeId) -> bool:
-        """Was its link lost only now, or did it come alive only now, after that?"""
         assert self.voter is not None
-        now, since = self._clock.now(), self._ports.alive_since(voter)
-        if since is None:
-            return False
-        lost_at = self.voter.links.lost_at.get(voter, float("-inf"))
-        if now - lost_at < RELINK_GRACE_S or since <= lost_at:
-            return now - lost_at < RELINK_GRACE_S
-        lost_before, hoped_since = self._hopes.get(voter, (lost_at, float("-inf")))
-        if lost_before != lost_at or since - hoped_since >= HOPE_AGAIN_S:
-            self._hopes[voter] = (lost_at, since)
-        return now - self._hopes[voter][1] < LINK_GRACE_S
+        since, lost_at = self._ports.alive_since(voter), self.voter.links.lost_at.get(voter, NEVER)
+        return since is not None and self._hopes.is_coming(
+            voter, lost_at=lost_at, alive_since=since, now=self._clock.now()
+        )
 
     def leads(self) -> bool:
         """Is this node the leader, as far as it knows?"""
