@@ -145,6 +145,9 @@ class Handlers:
             except Refused as refused:
                 why = f"{refused}; its seat stays: stop it instead, or say --force"
                 raise Refused(refused.reason, why) from refused
+            except OutcomeUnknown as unknown:
+                why = "whether this node still has its seat is not known, and it runs on: repeat it"
+                raise OutcomeUnknown(why) from unknown
         self._node.request_stop(leave=True)
         return m.DoneResult(message="leaving the cluster, then stopping")
 
@@ -321,19 +324,36 @@ class Handlers:
             raise UsageError(f"{params.size} voters: it has to be 1, 3, 5 or 7")
         self._audit.command(caller, "raft voters", {"size": params.size})
         await self._change_seats(SeatRequest("size", size=params.size))
-        return m.DoneResult(message=f"voters wanted: {params.size}; seats come and go one by one")
+        message = f"voters wanted: {params.size}; seats come and go one by one"
+        alive = sum(member.state is MemberState.ALIVE for member in self._node.members())
+        if alive < params.size:
+            message += f", as far as there are members: {alive} are alive"
+        return m.DoneResult(message=message)
 
     async def raft_add(self, params: m.SeatParams, caller: Caller) -> m.DoneResult:
-        node = self._failure().find(params.node)
+        node = self._seat_of(params.node)
         self._audit.command(caller, "raft add", {"node": node})
         await self._change_seats(SeatRequest("add", node))
-        return m.DoneResult(message=f"{params.node} has a seat: it votes once it has the log")
+        return m.DoneResult(message=f"{params.node} has a seat; `muster raft` shows when it votes")
 
     async def raft_remove(self, params: m.SeatParams, caller: Caller) -> m.DoneResult:
-        node = self._failure().find(params.node)
+        node = self._seat_of(params.node)
         self._audit.command(caller, "raft remove", {"node": node})
         await self._change_seats(SeatRequest("remove", node))
         return m.DoneResult(message=f"{params.node} has no seat, and gets none before `raft add`")
+
+    def _seat_of(self, text: str) -> NodeId:
+        """The member, or the holder of a seat that nobody has seen since the start, with this name
+        or id. Errors: Refused("not-found"), UsageError."""
+        held = self._consistency().configuration
+        try:
+            return self._failure().find(text)
+        except Refused:
+            seats = {*(seat.node for seat in held.seats), *held.barred} if held is not None else ()
+            found = [node for node in seats if node.startswith(text)]
+            if len(found) != 1:
+                raise
+            return NodeId(found[0])
 
     async def _change_seats(self, request: SeatRequest) -> None:
         deadline = self._clock.now() + REQUEST_S

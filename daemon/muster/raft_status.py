@@ -114,7 +114,7 @@ def _row(
 def _without_voter(
     consistency: ConsistencyManager, me: NodeId, names: dict[NodeId, str], rows: list[VoterRow]
 ) -> RaftResult:
-    leader = consistency.leader()
+    leader, held = consistency.leader(), consistency.configuration
     return RaftResult(
         node=me,
         is_voter=consistency.is_voter,
@@ -136,4 +136,6 @@ def _without_voter(
         elections_won=0,
         campaigns=0,
         dropped={},
+        voters_wanted=held.size if held is not None else 0,
+        barred=[names.get(NodeId(node), node) for node in held.barred] if held is not None else [],
     )

@@ -11,7 +11,7 @@ from muster_protocol.errors import Refused
 from muster_protocol.types import NodeId
 from testkit.control import ask
 from testkit.node_cluster import NodeCluster as Cluster
-from testkit.node_cluster import SimNode, node_cluster
+from testkit.node_cluster import SimNode, node_cluster, registry_of
 
 
 def voting(cluster: Cluster) -> list[str]:
@@ -123,7 +123,7 @@ async def test_an_operator_gives_and_takes_seats(autojump_clock: object) -> None
         await cluster.start()
         await cluster.founded()
         spare = cluster.nodes[3]
-        with pytest.raises(Refused, match="all 3 seats are taken"):
+        with pytest.raises(Refused, match="but all 3 are taken"):
             await ask(spare, "raft.add", node="n4")
         leader = the_leader(cluster)
         await ask(spare, "raft.remove", node=leader.name)
@@ -150,3 +150,125 @@ async def test_a_learner_does_not_count(autojump_clock: object) -> None:
         await trio.sleep(10.0)
         await cluster.put(n1, "k", b"alone")
         assert n1.agents.consistency.configuration.seat(NodeId(n2.me)) is not None
+
+
+async def test_a_learner_that_lost_its_seat_learns_again(autojump_clock: object) -> None:
+    """Its connection to the leader stays, and tells it nothing."""
+    async with node_cluster(2, founders=1) as cluster:
+        await cluster.start()
+        n1, n2 = cluster.nodes
+        await cluster.until(lambda: n2.agents.consistency.role == "learner", 30.0)
+        await cluster.put(n1, "k", b"v")
+        await ask(n1, "raft.voters", size=1)
+        await cluster.until(lambda: n2.agents.consistency.role == "member", 30.0)
+        await ask(n1, "raft.voters", size=3)
+        await cluster.until(lambda: n2.agents.consistency.role == "learner", 30.0)
+        await cluster.until(lambda: registry_of(n2).digest() == registry_of(n1).digest(), 30.0)
+
+
+@pytest.mark.parametrize("method", ["raft.remove", "leave"])
+async def test_nobody_goes_a_moment_after_another_voter_has_died(
+    autojump_clock: object, method: str
+) -> None:
+    """It answered a second ago, and does not any more: two would be left, of whom one is dead."""
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        leader = the_leader(cluster)
+        dies, goes = (sim for sim in cluster.nodes if sim is not leader)
+        params = {"node": goes.name} if method == "raft.remove" else {}
+        await cluster.crash(dies)
+        with pytest.raises(Refused, match="too few voters would answer"):
+            await ask(goes, method, **params)
+        await cluster.put(leader, "k", b"v")
+        await cluster.start(dies)
+        await trio.sleep(90.0)
+        assert voting(cluster) == ["n1", "n2", "n3"], "and it does not go later"
+
+
+async def test_fewer_voters_are_those_that_are_there(autojump_clock: object) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        leader = the_leader(cluster)
+        dies = next(sim for sim in cluster.nodes if sim is not leader)
+        await cluster.crash(dies)
+        await ask(leader, "raft.voters", size=1)
+        await cluster.until(vote(cluster, leader.name), within_s=30.0)
+        await cluster.put(leader, "k", b"v")
+
+
+async def test_the_only_voter_hands_all_it_has_to_a_member_before_it_leaves(
+    autojump_clock: object,
+) -> None:
+    async with node_cluster(2, founders=1) as cluster:
+        await cluster.start()
+        n1, n2 = cluster.nodes
+        await cluster.until(lambda: voting(cluster) == ["n1"])
+        await cluster.put(n1, "k", b"v")
+        await trio.sleep(10.0)
+        await ask(n1, "leave")
+        await cluster.until(lambda: not n1.is_up)
+        await cluster.until(vote(cluster, "n2"), within_s=30.0)
+        assert await cluster.get(n2, "k") == b"v"
+
+
+async def test_all_leave_at_once(autojump_clock: object) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        async with trio.open_nursery() as nursery:
+            for sim in cluster.nodes:
+                nursery.start_soon(ask, sim, "leave")
+        await cluster.until(lambda: not cluster.up)
+        terms = [note.fields["term"] for sim in cluster.nodes for _, note in sim.notes
+                 if note.event == "raft.role.changed"]  # fmt: skip
+        assert max(terms) < 10
+
+
+async def test_a_member_that_was_removed_gets_no_seat_by_a_restart_of_the_others(
+    autojump_clock: object,
+) -> None:
+    async with node_cluster(3) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        removed = next(sim for sim in cluster.nodes if not sim.agents.consistency.leads())
+        others = [sim for sim in cluster.nodes if sim is not removed]
+        await ask(others[0], "raft.remove", node=removed.name)
+        for sim in cluster.nodes:
+            await cluster.stop(sim)
+        await cluster.start(*others)
+        await trio.sleep(20.0)
+        await cluster.start(removed)
+        await trio.sleep(30.0)
+        assert voting(cluster) == sorted(sim.name for sim in others)
+        shown = await ask(removed, "raft")
+        assert (shown.barred, shown.voters_wanted) == ([removed.name], 3)
+
+
+async def test_a_voter_that_nobody_has_seen_since_the_start_is_removed_by_its_id(
+    autojump_clock: object,
+) -> None:
+    async with node_cluster(4) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        gone = cluster.nodes[3]
+        node = gone.me
+        for sim in cluster.nodes:
+            await cluster.stop(sim)
+        await cluster.start(*cluster.nodes[:3])
+        await cluster.until(lambda: any(s.agents.consistency.leads() for s in cluster.up), 30.0)
+        await trio.sleep(2.0)
+        with pytest.raises(Refused, match="there is no member"):
+            await ask(cluster.nodes[0], "raft.remove", node="n9")
+        await ask(cluster.nodes[0], "raft.remove", node=node[:8])
+        configuration = the_leader(cluster).agents.consistency.configuration
+        assert not configuration.is_voter(node)
+
+
+async def test_who_leads_alone_has_nobody_to_hand_over_to(autojump_clock: object) -> None:
+    async with node_cluster(1) as cluster:
+        await cluster.start()
+        await cluster.founded()
+        with pytest.raises(Refused, match="no other voter"):
+            await ask(cluster.nodes[0], "raft.transfer")

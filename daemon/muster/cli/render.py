@@ -105,7 +105,7 @@ def status(result: StatusResult) -> list[Block]:
         f"  - {problem.what}" + (f"  ->  {problem.next}" if problem.next else "")
         for problem in result.problems
     ]
-    seat = result.role if result.is_voter else "no seat"
+    seat = "no seat" if result.role == "member" else result.role
     leader = result.leader_name or short(result.leader)
     return [
         *blocks,

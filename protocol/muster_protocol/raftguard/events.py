@@ -134,7 +134,9 @@ class SnapshotFailed:
 
 @dataclass(frozen=True, slots=True)
 class TransferLeadership:
-    """Hand over to the most caught-up follower that is connected."""
+    """Hand over to the most caught-up follower that is connected, but to none of `avoid`."""
+
+    avoid: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

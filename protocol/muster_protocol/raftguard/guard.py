@@ -381,9 +381,8 @@ class RaftGuard:
         return (Deliver(None, engine_step_up(term)),) if term > self._log.current_term else ()
 
     def _on_transfer(self, event: TransferLeadership, now: float) -> Effects:
-        del event
         if self.role is Role.LEADER:
-            self._handover.begin(now)
+            self._handover.begin(now, event.avoid)
         return self._hand_over()
 
     def _give_up_if_stuck(self, now: float) -> Effects:
@@ -398,7 +397,7 @@ class RaftGuard:
         if not self._handover.seeks_follower:
             return ()
         for peer in self.connected():
-            if self._progress.is_level(peer):
+            if self._progress.is_level(peer) and peer not in self._handover.avoid:
                 self._handover.told()
                 return (SendFrame(peer, TimeoutNow(self._log.current_term)),)
         return ()

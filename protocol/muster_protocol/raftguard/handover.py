@@ -17,6 +17,7 @@ from typing import Final
 
 from muster_protocol.raftguard.elections import ELECTION_MAX_S
 from muster_protocol.raftguard.events import LogView
+from muster_protocol.types import NodeId
 
 HANDOVER_S: Final = 1.0
 """How long a handover may take. With a level follower it takes a round trip and two syncs."""
@@ -32,6 +33,7 @@ class Handover:
         self._log = log
         self._until: float | None = None
         self._is_told = False
+        self.avoid: tuple[NodeId, ...] = ()
         self._durable_lsn = 0
         self._stuck_since = 0.0
         self._is_stuck = False
@@ -46,9 +48,9 @@ class Handover:
         """It is wanted, and nobody was told to campaign yet."""
         return self._until is not None and not self._is_told
 
-    def begin(self, now: float) -> None:
-        """Leadership is to be given away."""
-        self._until, self._is_told = now + HANDOVER_S, False
+    def begin(self, now: float, avoid: tuple[NodeId, ...] = ()) -> None:
+        """Leadership is to be given away, but to none of `avoid`."""
+        self._until, self._is_told, self.avoid = now + HANDOVER_S, False, avoid
 
     def told(self) -> None:
         """A follower was told to campaign."""

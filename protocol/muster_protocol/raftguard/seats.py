@@ -8,8 +8,10 @@ leader, if this one is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from muster_protocol.errors import Refused, UsageError
+from muster_protocol.limits import BARRED_MAX
 from muster_protocol.raftguard.electorate import with_size, without
 from muster_protocol.raftguard.steward import (
     SIZES,
@@ -19,12 +21,15 @@ from muster_protocol.raftguard.steward import (
     Step,
     Steward,
     View,
+    Wait,
     admitted,
     removed,
 )
 from muster_protocol.types import NodeId
 from muster_protocol.wire.raft import Configuration
 from muster_protocol.wire.seats import SeatRequest
+
+TOO_FEW: Final = "without it, too few voters would answer: nothing was done"
 
 
 class Seats:
@@ -55,6 +60,8 @@ class Seats:
 
     def _add(self, request: SeatRequest, held: Configuration, view: View) -> Step | None:
         node = NodeId(request.node)
+        if node in held.barred:
+            return Change(admitted(held, node))
         if held.seat(node) is not None:
             return None
         member = view.members.get(node)
@@ -63,11 +70,11 @@ class Seats:
         if not self._steward.has_room(held, view):
             raise Refused(
                 "conflict",
-                f"all {held.size} seats are taken: raise their number with `muster raft voters`, "
-                "or remove one first",
+                f"it may have a seat, but all {held.size} are taken: raise their number with "
+                "`muster raft voters`, or remove one",
             )
         self._steward.ask_for(node)
-        return Change(admitted(held, node)) if node in held.barred else Enlist(node)
+        return Enlist(node) if self._steward.may_be_asked(node, view.now) else Wait()
 
     def _remove(self, request: SeatRequest, held: Configuration, view: View) -> Step | None:
         node = NodeId(request.node)
@@ -75,25 +82,43 @@ class Seats:
             return None
         if node not in view.members and node != self._me and held.seat(node) is None:
             raise Refused("conflict", "no member of this cluster, and no seat, has this name")
+        if node not in held.barred and len(held.barred) == BARRED_MAX:
+            raise Refused(
+                "conflict", f"{BARRED_MAX} nodes are barred: `raft add` one of them first"
+            )
         if held.is_voter(node) and len(held.voters) == 1:
             raise Refused("conflict", "the last voter has to stay: give another node a seat first")
         return self._without(held, node, view, removed(held, node))
 
     def _leave(self, request: SeatRequest, held: Configuration, view: View) -> Step | None:
+        """The only voter gives its seat to another member, if there is one: it has all the data."""
         node = NodeId(request.node)
         if held.seat(node) is None:
             return None
-        if held.is_voter(node) and len(held.voters) == 1:
+        is_last = held.is_voter(node) and len(held.voters) == 1
+        if is_last and not self._steward.others(node, view):
             return None  # there is nobody to whom it could matter
+        if not is_last:
+            self._check_removal(held, node, view)
         self._steward.leaves(node, view.now)
-        return self._without(held, node, view, without(held, node))
+        return Wait() if is_last else self._without(held, node, view, without(held, node))
+
+    def withdrawn(self, request: SeatRequest) -> None:
+        """It was given up: what it would have led to later must not happen."""
+        if request.what == "leave":
+            self._steward.stays(NodeId(request.node))
+
+    def _check_removal(self, held: Configuration, node: NodeId, view: View) -> None:
+        """Errors: Refused("conflict")."""
+        if held.is_voter(node) and not self._steward.may_remove(held, node, view):
+            raise Refused("conflict", TOO_FEW)
 
     def _without(
         self, held: Configuration, node: NodeId, view: View, wanted: Configuration
     ) -> Step:
         """One of several voters, or a learner, loses its seat."""
-        if not held.is_voter(node):
+        self._check_removal(held, node, view)
+        if node != self._me:
             return Change(wanted)
-        if not self._steward.may_remove(held, node, view):
-            raise Refused("conflict", "without it, too few voters would answer: nothing was done")
-        return HandOver() if node == self._me else Change(wanted)
+        avoid = (node, *self._steward.unwanted(held, view))
+        return HandOver(avoid) if self._steward.has_successor(held, view) else Wait()

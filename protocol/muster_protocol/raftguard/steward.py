@@ -8,11 +8,13 @@ committed. What it strives for, in this order:
 3. A voter that has been silent for long gives its seat to a learner that has the log. Without one
    it keeps the seat: a smaller electorate bears no more failures than the same one with a dead
    voter, and who is silent may come back with data that nobody else has.
-4. Enough voters, at an odd number: two bear no more failures than one.
+4. Enough voters, in steps to odd numbers: two bear no more failures than one.
 5. As many learners as votes are missing: the members that have been alive for longest.
 
-A step that takes a voter away is taken only while those who stay answer and are a majority of what
-stays, so that it can be committed; a minority commits nothing in any case.
+A step is taken only if those who answer are a majority of what it makes, so that it can be
+committed. An answer from before the step was decided does not count for that (`can_commit`): a node
+that has died a moment ago would, and with it the quorum would be gone. A minority commits nothing
+in any case.
 """
 
 from __future__ import annotations
@@ -92,10 +94,17 @@ class Enlist:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Let another voter lead; it goes on."""
+    """Let another voter lead, none of `avoid`; it goes on."""
+
+    avoid: tuple[NodeId, ...] = ()
 
 
-Step = Change | Enlist | HandOver
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Something else has to happen first."""
+
+
+Step = Change | Enlist | HandOver | Wait
 
 
 class Steward:
@@ -120,7 +129,15 @@ class Steward:
 
     def leaves(self, node: NodeId, now: float) -> None:
         """It has said so."""
-        self._leaving[node] = now + LEAVING_S
+        self._leaving[node] = now
+
+    def stays(self, node: NodeId) -> None:
+        """It could not leave."""
+        self._leaving.pop(node, None)
+
+    def may_be_asked(self, node: NodeId, now: float) -> bool:
+        """Has it not just refused?"""
+        return now >= self._not_before.get(node, 0.0)
 
     def ask_for(self, node: NodeId) -> None:
         """If a seat is free, it is for this member."""
@@ -164,30 +181,54 @@ class Steward:
 
     def _forget(self, held: Configuration, view: View) -> None:
         self._not_before = {n: at for n, at in self._not_before.items() if at > view.now}
-        self._leaving = {n: until for n, until in self._leaving.items() if until > view.now}
+        self._leaving = {n: at for n, at in self._leaving.items() if not self._is_over(n, at, view)}
         self._asked_for = [
             node
             for node in self._asked_for
             if node in view.members and not held.is_voter(node) and node not in held.barred
         ]
 
+    def _is_over(self, node: NodeId, left_at: float, view: View) -> bool:
+        """It left long ago, or is back."""
+        member = view.members.get(node)
+        is_back = member is not None and member.is_alive and member.since > left_at + SETTLED_S
+        return is_back or view.now >= left_at + LEAVING_S
+
     def _unwanted_voter(self, held: Configuration, view: View) -> Step | None:
-        for voter in held.voters:
-            node = NodeId(voter.node)
-            if not self._must_go(held, node, view):
-                continue
-            if node == self._me:
-                if any(self._answers(NodeId(other.node), view) for other in held.voters):
-                    return HandOver()
-            elif self.may_remove(held, node, view):
+        """The leader itself last: who comes after it should find little left to do."""
+        unwanted = self.unwanted(held, view)
+        for node in unwanted:
+            if node != self._me and self.may_remove(held, node, view):
                 return Change(without(held, node))
+        if self._me in unwanted and self.has_successor(held, view):
+            return HandOver(avoid=unwanted)
         return None
 
+    def others(self, node: NodeId, view: View) -> list[NodeId]:
+        """Members beside this one that are there, and stay."""
+        return [
+            other
+            for other, member in view.members.items()
+            if other != node and member.is_alive and other not in self._leaving
+        ]
+
+    def unwanted(self, held: Configuration, view: View) -> tuple[NodeId, ...]:
+        """Voters that have left, are about to, or were removed."""
+        nodes = (NodeId(voter.node) for voter in held.voters)
+        return tuple(node for node in nodes if self._must_go(held, node, view))
+
+    def has_successor(self, held: Configuration, view: View) -> bool:
+        """Is there another voter that answers, and stays?"""
+        unwanted = self.unwanted(held, view)
+        others = (NodeId(voter.node) for voter in held.voters)
+        return any(self._answers(node, view) and node not in unwanted for node in others)
+
     def _surplus_voter(self, held: Configuration, view: View) -> Step | None:
+        """Who answered least lately, and then who came last."""
         if len(held.voters) <= held.size:
             return None
         others = [NodeId(voter.node) for voter in held.voters if voter.node != self._me]
-        others.sort(key=lambda node: (self._answers(node, view), self._age(node, view), node))
+        others.sort(key=lambda node: (self._answered(node, view), self._age(node, view), node))
         for node in others:
             if self.may_remove(held, node, view):
                 return Change(without(held, node))
@@ -212,9 +253,10 @@ class Steward:
         return None
 
     def _promotion(self, held: Configuration, view: View) -> Step | None:
-        room = held.size - len(held.voters)
+        staying = len(held.voters) - len(self.unwanted(held, view))
+        room = held.size - staying
         level = self._level(held, view)
-        is_odd_with_it = len(held.voters) % 2 == 0
+        is_odd_with_it = staying % 2 == 0
         if level and room and (is_odd_with_it or min(len(level), room) >= 2):
             return Change(promoted(held, level[0]))
         return None
@@ -229,8 +271,11 @@ class Steward:
         return None
 
     def _unbarring(self, held: Configuration, view: View) -> Step | None:
-        known = [node for node in held.barred if node in view.members]
-        return Change(with_barred(held, known)) if len(known) < len(held.barred) else None
+        """Who has left is not coming back. Who is merely not seen keeps its bar: a leader that has
+        just started has not heard of everybody yet."""
+        members = view.members
+        kept = [n for n in held.barred if n not in members or not members[NodeId(n)].has_left]
+        return Change(with_barred(held, kept)) if len(kept) < len(held.barred) else None
 
     # --- small questions --------------------------------------------------------------------
 
@@ -250,8 +295,9 @@ class Steward:
         return sorted(nodes, key=lambda node: node not in self._asked_for)
 
     def _missing(self, held: Configuration, view: View) -> int:
-        """Learners that may become voters: for free seats and for those of the dead."""
-        return max(0, held.size - len(held.voters) + len(self._dead(held, view)))
+        """Learners that may become voters: for free seats, and for those of who goes or is dead."""
+        going = {*self.unwanted(held, view), *self._dead(held, view)}
+        return max(0, held.size - len(held.voters) + len(going))
 
     def _dead(self, held: Configuration, view: View) -> list[NodeId]:
         others = (NodeId(voter.node) for voter in held.voters if voter.node != self._me)
@@ -268,8 +314,11 @@ class Steward:
         ]
 
     def _answers(self, node: NodeId, view: View) -> bool:
+        return view.now - self._answered(node, view) <= ANSWERING_S
+
+    def _answered(self, node: NodeId, view: View) -> float:
         _, at = view.answers.get(node, (0, None))
-        return at is not None and view.now - at <= ANSWERING_S
+        return at if at is not None else float("-inf")
 
     def _silent_s(self, node: NodeId, view: View) -> float:
         """Since its last answer, or since we lead."""
@@ -293,3 +342,12 @@ def removed(held: Configuration, node: NodeId) -> Configuration:
 def admitted(held: Configuration, node: NodeId) -> Configuration:
     """`node` may have a seat again."""
     return with_barred(held, {*held.barred} - {node})
+
+
+def can_commit(wanted: Configuration, me: NodeId, view: View, *, since: float) -> bool:
+    """Has a majority of this electorate, with the leader `me`, answered since then?"""
+    there = 0
+    for voter in wanted.voters:
+        _, at = view.answers.get(NodeId(voter.node), (0, None))
+        there += voter.node == me or (at is not None and at > since)
+    return there >= wanted.majority

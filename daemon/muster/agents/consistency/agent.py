@@ -26,7 +26,7 @@ from muster.agents.consistency.founding import Founding
 from muster.agents.consistency.hopes import NEVER, Hopes
 from muster.agents.consistency.ports import Ports
 from muster.agents.consistency.proposals import Change, Outcome, Told
-from muster.agents.consistency.seat import Seat
+from muster.agents.consistency.seat import HEARD_WITHIN_S, Seat
 from muster.agents.consistency.voter import Voter
 from muster.runtime.actions import action
 from muster.runtime.agent import Agent, Every
@@ -65,10 +65,11 @@ from muster_protocol.wire.seats import SeatRequest
 if TYPE_CHECKING:
     from muster.net.peers import PeerConnection
 
-HEARD_WITHIN_S: Final = 1.5
-"""A quorum that was heard so lately counts as heard: the leader's own fallback time."""
-
 DOWN: Final = "the agent `consistency` does not run here at the moment: see `muster agents`"
+
+HANDOVER_S: Final = 2.0
+"""For so long a request waits where this side may not act any more: who leads, and who votes, may
+be changing because of it."""
 
 LOOK_AFTER_SEAT_S: Final = 0.5
 ASK_CONFIGURATION_S: Final = 3.0
@@ -110,6 +111,7 @@ class ConsistencyManager(Agent):
             streams=ports.streams,
             clock=self._clock,
             leader=self.leader,
+            learned=self._learned_leader,
             voters_in_reach=ports.live_voters,
             address_of=ports.address_of,
         )
@@ -244,7 +246,7 @@ class ConsistencyManager(Agent):
                 for voter in self._ports.live_voters():
                     answer = await self.forwarder.ask_configuration(voter)
                     if answer is not None:
-                        self._seat.configuration = answer.configuration
+                        self._seat.told(answer.configuration)
                         self._asked_leader = NodeId(answer.leader) if answer.leader else None
                         break
             await self._seat.look_after()
@@ -262,25 +264,33 @@ class ConsistencyManager(Agent):
 
         Errors: UsageError; Refused("not-quorate", "conflict", "timed-out"); OutcomeUnknown.
         """
-        was_sent = False
+        was_sent, patient_until = False, 0.0
         await self._until_resumed(deadline)
-        while self._clock.now() < deadline:
-            try:
-                self._check_fence(was_proposed=False)
-                is_here, was_sent = self.leads(), True
-                if is_here and self._seat.stewardship is not None:
-                    await self._seat.stewardship.change(request, deadline=deadline)
+        while (now := self._clock.now()) < deadline:
+            if self._ports.verdict().may_act or now >= patient_until:
+                self._check_fence(was_proposed=was_sent)
+                patient_until = now + HANDOVER_S
+                outcome = await self._attempt_change(request, deadline)
+                if outcome:
                     return
-                if await self.forwarder.change_seats(request, deadline=deadline):
-                    return
-            except Refused as refused:
-                is_passing = refused.reason in ("not-leader", "not-quorate") and was_sent
-                if not is_passing:  # leadership may be on its way to somebody else
-                    raise
+                was_sent = was_sent or outcome is False
             await self._clock.sleep(RETRY_S)
         if was_sent:
             raise OutcomeUnknown("not known to be done in time; it is harmless to repeat")
         raise Refused("timed-out", "no leader answered in time; nothing was changed")
+
+    async def _attempt_change(self, request: SeatRequest, deadline: float) -> bool | None:
+        """As `Forwarder.change_seats`. Errors: UsageError; Refused; OutcomeUnknown."""
+        stewardship = self._seat.stewardship
+        if not self.leads() or stewardship is None:
+            return await self.forwarder.change_seats(request, deadline=deadline)
+        try:
+            await stewardship.change(request, deadline=deadline)
+        except Refused as refused:
+            if refused.reason != "not-leader":
+                raise
+            return False  # leadership goes to somebody else, perhaps for this
+        return True
 
     async def _change_seats_here(self, request: SeatRequest, *, deadline: float) -> None:
         """Another node asks. Errors: as `Stewardship.change`."""
@@ -373,6 +383,11 @@ class ConsistencyManager(Agent):
         if not self.has_seat:
             return self._asked_leader
         return self.voter.core.leader if self.voter is not None else None
+
+    def _learned_leader(self, leader: NodeId) -> None:
+        """Somebody whom we took for the leader says who is."""
+        if not self.has_seat:
+            self._asked_leader = leader
 
     def revision(self) -> int:
         """The newest revision of the store that this node knows of; any older one is as true."""

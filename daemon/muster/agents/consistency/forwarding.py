@@ -212,6 +212,7 @@ class Forwarder:
         streams: PeerStreams,
         clock: Clock,
         leader: Callable[[], NodeId | None],
+        learned: Callable[[NodeId], None],
         voters_in_reach: Callable[[], tuple[NodeId, ...]],
         address_of: Callable[[NodeId], Address | None],
     ) -> None:
@@ -219,6 +220,7 @@ class Forwarder:
         self._streams = streams
         self._clock = clock
         self._leader = leader
+        self._learned = learned
         self._voters_in_reach = voters_in_reach
         self._address_of = address_of
         self._channels: dict[NodeId, _Channel] = {}
@@ -345,31 +347,41 @@ class Forwarder:
         reply = await self._ask(voter, lambda number: encode(AskConfiguration(number)), deadline)
         return reply if isinstance(reply, ConfigurationIs) else None
 
-    async def change_seats(self, request: SeatRequest, *, deadline: float) -> bool:
-        """One attempt at whoever leads. False: it is not known to be done, ask again.
+    async def change_seats(self, request: SeatRequest, *, deadline: float) -> bool | None:
+        """One attempt at whoever leads. None: nothing was done; False: that is not known.
 
         Errors: Refused; UsageError.
         """
         target = self._target()
         if target is None:
-            return False
+            return None
         within_s = deadline - self._clock.now()
         reply = await self._ask(
-            target, lambda number: encode(ChangeSeats(number, within_s, request)), deadline
+            target,
+            lambda number: encode(ChangeSeats(number, within_s, request)),
+            deadline,
+            ends_with_leader=True,
         )
         if isinstance(reply, Declined):
             error = UsageError(reply.message) if reply.reason == "usage" else None
             raise error or Refused(reply.reason, reply.message)
         if isinstance(reply, NotLeader):
-            self._hint = NodeId(reply.leader) if reply.leader else None
-        elif reply is None:
+            self._redirected(reply)
+            return None
+        if reply is None:
             self._hint = None
         return isinstance(reply, SeatsChanged)
 
     async def _ask(
-        self, voter: NodeId, make: Callable[[int], bytes], deadline: float
+        self,
+        voter: NodeId,
+        make: Callable[[int], bytes],
+        deadline: float,
+        *,
+        ends_with_leader: bool = False,
     ) -> ForwardMessage | None:
-        """One question, and its answer; None if none comes in time."""
+        """One question, and its answer; None if none comes in time, or, if it is for a leader, once
+        another one leads."""
         done = trio.Event()
         heard: list[ForwardMessage | None] = []
 
@@ -381,9 +393,8 @@ class Forwarder:
             channel = await self._channel(voter)
             if channel is None:
                 return None
-            call = _Call(answered, deadline, ends_with_leader=False)
-            channel.call(make, call)
-            self._alarm.at(deadline)
+            channel.call(make, _Call(answered, deadline, ends_with_leader))
+            self._alarm.at(min(deadline, self._clock.now() + LOOK_S))
             await done.wait()
         return heard[0] if heard else None
 
@@ -391,13 +402,18 @@ class Forwarder:
         if isinstance(reply, Committed) and answers(reply.result, command.operation):
             return reply.result
         if isinstance(reply, NotLeader):
-            self._hint = NodeId(reply.leader) if reply.leader else None
+            self._redirected(reply)
             return None
         if isinstance(reply, Declined):
             return Refused(reply.reason, reply.message)
         if is_read(command.operation):
             return None
         return OutcomeUnknown("the leader was lost before it answered; a retry will tell")
+
+    def _redirected(self, reply: NotLeader) -> None:
+        self._hint = NodeId(reply.leader) if reply.leader else None
+        if self._hint is not None:
+            self._learned(self._hint)
 
     def _target(self) -> NodeId | None:
         leader = self._leader() or self._hint

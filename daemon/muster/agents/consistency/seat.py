@@ -6,7 +6,7 @@ it is gone (`seating` has what that does to the disk).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -14,6 +14,7 @@ from muster.agents.consistency.seating import (
     ENLIST_S,
     answer_enlisting,
     ask_to_enlist,
+    enlist_request,
     forget,
     fresh_block,
     is_dismissed,
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from muster.agents.consistency.forwarding import Forwarder
     from muster.agents.consistency.ports import Ports
     from muster.net.peers import PeerConnection
+
+
+HEARD_WITHIN_S: Final = 1.5
+"""A quorum that was heard so lately counts as heard: the leader's own fallback time."""
 
 
 class Seat:
@@ -64,6 +69,11 @@ class Seat:
     def stewardship(self) -> Stewardship | None:
         """As `voter`."""
         return self._stewardship if self.voter is not None else None
+
+    def told(self, configuration: Configuration) -> None:
+        """Somebody says who votes; one that lags behind may know less than we do."""
+        if self.configuration is None or configuration.index >= self.configuration.index:
+            self.configuration = configuration
 
     async def recover(self) -> None:
         """Read what an earlier start left behind. Errors: StorageError, StorageCorrupt."""
@@ -153,24 +163,31 @@ class Seat:
             await self.take(block, nursery)
             return block
 
+        told = await enlist_request(connection)
         async with self._changing:
-            await answer_enlisting(connection, self.voter, make)
+            if self.voter is not None and is_dismissed(self.voter, told):
+                await self._give_up(told)
+            await answer_enlisting(connection, self.voter, told, make)
 
     # --- how it goes --------------------------------------------------------------------------
 
     async def look_after(self) -> None:
-        """If there is reason to doubt that the voter still has its seat, ask the others."""
+        """If there is reason to doubt that the voter still has its seat, ask the others. A learner
+        is not told that it lost its seat, and has no election to find out by."""
         voter = self.voter
         if voter is None:
             return
-        if voter.configuration.seat(voter.me) is not None and voter.core.leader is not None:
+        hears = voter.core.guard.hears_quorum(self._ports.world.clock.now(), HEARD_WITHIN_S)
+        if hears and voter.configuration.seat(voter.me) is not None:
             return
         for other in self._ports.live_voters():
             answer = await self._forwarder.ask_configuration(other)
-            if answer is not None and is_dismissed(voter, answer.configuration):
-                async with self._changing:
+            if answer is None or not is_dismissed(voter, answer.configuration):
+                continue
+            async with self._changing:
+                if self.voter is voter and is_dismissed(voter, answer.configuration):
                     await self._give_up(answer.configuration)
-                return
+            return
 
     async def _give_up(self, told: Configuration) -> None:
         """There is no seat for this journal any more: forget it, and stay a member."""

@@ -3,8 +3,8 @@
 A leader that wants another learner asks a member over a stream of its own. The member makes a
 journal of a new generation, durably, and says so; only then the leader proposes the electorate with
 that seat. Asked again, it gives the same answer as long as nothing is in the journal. One that has
-a journal with anything in it refuses, whoever asks: its seat may be in an electorate that the asker
-has not heard of.
+a journal with anything in it refuses, whoever asks, unless the electorate with which it is asked
+dismisses that journal: its seat may be in one that the asker has not heard of.
 
 **Retirement.** Who has no seat in an electorate that is committed, and newer than all it knows,
 will never get one with this journal again. It says in the superblock that the journal is retired,
@@ -97,17 +97,23 @@ async def ask_to_enlist(
         await connection.aclose()
 
 
-async def answer_enlisting(
-    connection: PeerConnection,
-    voter: Voter | None,
-    make: Callable[[Configuration], Awaitable[Superblock]],
-) -> None:
-    """A leader asks. `make` gives this node a seat's journal. Errors: RemoteError."""
+async def enlist_request(connection: PeerConnection) -> Configuration:
+    """The committed electorate with which a leader asks. Errors: RemoteError."""
     request = decode_enlist(await connection.receive())
     if not isinstance(request, EnlistRequest):
         raise RemoteError("enlist", "an answer where a question was expected")
+    return request.configuration
+
+
+async def answer_enlisting(
+    connection: PeerConnection,
+    voter: Voter | None,
+    told: Configuration,
+    make: Callable[[Configuration], Awaitable[Superblock]],
+) -> None:
+    """Answer a leader that asks. `make` gives this node a seat's journal. Errors: RemoteError."""
     if voter is None:
-        block = await make(request.configuration)
+        block = await make(told)
         await connection.send(encode(Enlisted(block.generation)))
     elif voter.journal.last_index == FIRST_ENTRY[1]:
         await connection.send(encode(Enlisted(voter.journal.generation)))

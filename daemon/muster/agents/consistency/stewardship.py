@@ -16,7 +16,7 @@ from muster_protocol.effects import Notify
 from muster_protocol.errors import OutcomeUnknown, Refused
 from muster_protocol.raftguard.electorate import with_learner
 from muster_protocol.raftguard.events import Role
-from muster_protocol.raftguard.seats import Seats
+from muster_protocol.raftguard.seats import TOO_FEW, Seats
 from muster_protocol.raftguard.steward import (
     Candidate,
     Change,
@@ -25,17 +25,21 @@ from muster_protocol.raftguard.steward import (
     Step,
     Steward,
     View,
+    can_commit,
 )
 from muster_protocol.types import NodeId
 from muster_protocol.wire.raft import Configuration, Voter
+from muster_protocol.wire.seats import SeatRequest
 
 if TYPE_CHECKING:
     from muster.agents.consistency.voter import Voter as RunningVoter
     from muster.clock import Clock
-    from muster_protocol.wire.seats import SeatRequest
 
 LOOK_S: Final = 1.0
 """Between two looks; a seat that is missing for a second more is missed by nobody."""
+
+ANSWER_S: Final = 1.0
+"""Within which followers answer that are there: some heartbeats, and a sync."""
 
 STEP_S: Final = 0.05
 """Between two looks of a request: a change is committed in a few milliseconds."""
@@ -65,6 +69,8 @@ class Stewardship:
         self._enlist = enlist
         self._notify = notify
         self._at_work = trio.Lock()
+        self._under_way = 0
+        """Requests."""
         self._term: int | None = None
         self._steward: Steward
         self._seats: Seats
@@ -82,10 +88,30 @@ class Stewardship:
 
         Errors: UsageError; Refused("not-leader", "conflict"); OutcomeUnknown.
         """
+        self._lead()
         if request.what == "transfer":
-            self._lead()
+            if not self._voter.core.guard.connected():
+                raise Refused("conflict", "there is no other voter that could lead")
             self._voter.transfer_leadership()
             return
+        seats = self._seats
+        self._under_way += 1
+        try:
+            await self._carry_out(request, deadline)
+        except BaseException:
+            seats.withdrawn(request)
+            raise
+        finally:
+            self._under_way -= 1
+        if request == SeatRequest("leave", self._voter.me):
+            await self._until_answered(deadline)
+
+    async def _until_answered(self, deadline: float) -> None:
+        """The last one ends when it has its answer, and the others are waiting for theirs."""
+        while self._under_way and self._clock.now() < deadline:
+            await self._clock.sleep(STEP_S)
+
+    async def _carry_out(self, request: SeatRequest, deadline: float) -> None:
         while True:
             self._lead()
             async with self._at_work:
@@ -93,7 +119,8 @@ class Stewardship:
                     step = self._seats.next_step(request, self._held(), self._view())
                     if step is None:
                         return
-                    await self._do(step)
+                    if not await self._do(step):
+                        raise Refused("conflict", TOO_FEW)
             if self._clock.now() >= deadline:
                 raise OutcomeUnknown("not known to be committed in time; it is harmless to repeat")
             await self._clock.sleep(STEP_S)
@@ -132,20 +159,36 @@ class Stewardship:
             now=self._clock.now(),
         )
 
-    async def _do(self, step: Step | None) -> None:
+    async def _do(self, step: Step | None) -> bool:
+        """False if it was not even tried, because too few answer."""
         if isinstance(step, Change):
-            self._propose(step.wanted)
-        elif isinstance(step, HandOver):
-            self._voter.transfer_leadership()
+            return await self._change(step.wanted)
+        if isinstance(step, HandOver):
+            self._voter.transfer_leadership(step.avoid)
         elif isinstance(step, Enlist):
             await self._take_in(step.node)
+        return True
+
+    async def _change(self, wanted: Configuration) -> bool:
+        """Propose it once a majority of it has answered from now on, if that comes soon."""
+        held, since = self._held(), self._clock.now()
+        with self._clock.move_on_after(ANSWER_S):
+            while not can_commit(wanted, self._voter.me, self._view(), since=since):
+                await self._clock.sleep(STEP_S)
+        if not can_commit(wanted, self._voter.me, self._view(), since=since):
+            return False
+        if self._may_change() and self._held() == held:
+            self._propose(wanted)
+        return True
 
     async def _take_in(self, node: NodeId) -> None:
         generation = await self._enlist(node, self._held())
-        if generation and self._may_change() and self._held().seat(node) is None:
-            self._propose(with_learner(self._held(), Voter(node, generation)))
-        elif not generation:
+        if not self._may_change():
+            return
+        if not generation:
             self._steward.could_not_enlist(node, self._clock.now())
+        elif self._held().seat(node) is None:
+            await self._change(with_learner(self._held(), Voter(node, generation)))
 
     def _propose(self, wanted: Configuration) -> None:
         refusal = self._voter.core.guard.why_not_change(wanted)

@@ -331,9 +331,9 @@ class Voter:
         if refused:
             raise refused[0]
 
-    def transfer_leadership(self) -> None:
-        """Hand over to the most caught-up follower, if we lead."""
-        self._driver.complete(TransferLeadership())
+    def transfer_leadership(self, avoid: tuple[NodeId, ...] = ()) -> None:
+        """Hand over to the most caught-up follower that is none of these, if we lead."""
+        self._driver.complete(TransferLeadership(avoid))
 
     def reconfigure(self, wanted: Configuration) -> None:
         """Propose this electorate; the guard must allow it (`RaftGuard.why_not_change`)."""

@@ -276,6 +276,7 @@ async def forwarding_over(line: Line) -> AsyncIterator[Forwarder]:
         streams=line,  # type: ignore[arg-type]
         clock=TrioClock(),
         leader=lambda: NodeId("1" * 32),
+        learned=lambda _: None,
         voters_in_reach=lambda: (),
         address_of=lambda _: Address("127.0.0.1", 7411),
     )

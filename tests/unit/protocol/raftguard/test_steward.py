@@ -25,6 +25,8 @@ from muster_protocol.raftguard.steward import (
     HandOver,
     Steward,
     View,
+    Wait,
+    can_commit,
 )
 from muster_protocol.types import NodeId
 from muster_protocol.wire.raft import Configuration, Voter
@@ -115,7 +117,7 @@ def test_who_has_left_goes_and_a_leader_that_has_to_hands_over() -> None:
     assert isinstance(step, Change)
     assert not step.wanted.is_voter(node(3))
     barred = Configuration(held.voters, 5, (), 3, (ME,))
-    assert steward().decide(barred, view(1, 2, 3)) == HandOver()
+    assert steward().decide(barred, view(1, 2, 3)) == HandOver(avoid=(ME,))
 
 
 def test_a_learner_that_is_gone_or_not_needed_any_more_goes() -> None:
@@ -196,7 +198,7 @@ def test_what_cannot_be_done_is_refused_with_the_reason() -> None:
     held, shown = electorate(1, 2, 3), view(1, 2, 3, 4)
     with pytest.raises(UsageError, match="1, 3, 5 or 7"):
         seats().next_step(SeatRequest("size", size=2), held, shown)
-    with pytest.raises(Refused, match="all 3 seats are taken"):
+    with pytest.raises(Refused, match="but all 3 are taken"):
         seats().next_step(SeatRequest("add", node(4)), held, shown)
     with pytest.raises(Refused, match="a member that is alive"):
         seats().next_step(SeatRequest("add", node(9)), electorate(1), shown)
@@ -220,7 +222,66 @@ def test_a_member_that_was_removed_gets_no_seat_before_it_is_added() -> None:
     assert seats().next_step(SeatRequest("add", node(3)), again.wanted, shown) == Enlist(node(3))
 
 
-def test_a_leader_that_leaves_hands_over_and_the_last_one_just_goes() -> None:
+def test_a_leader_that_leaves_hands_over_and_the_last_member_just_goes() -> None:
     leave = SeatRequest("leave", ME)
-    assert seats().next_step(leave, electorate(1, 2, 3), view(1, 2, 3)) == HandOver()
+    step = seats().next_step(leave, electorate(1, 2, 3), view(1, 2, 3))
+    assert isinstance(step, HandOver)
+    assert ME in step.avoid
     assert seats().next_step(leave, electorate(1), view(1)) is None
+
+
+def test_the_only_voter_that_leaves_waits_for_a_member_to_learn_and_to_vote() -> None:
+    mine = steward()
+    asked, leave = Seats(me=ME, steward=mine), SeatRequest("leave", ME)
+    alone = electorate(1, size=1)
+    assert asked.next_step(leave, alone, view(1, 2)) == Wait()
+    assert mine.decide(alone, view(1, 2)) == Enlist(node(2))
+    learning = electorate(1, learners=(2,), size=1)
+    assert mine.decide(learning, view(1, 2)) == Change(promoted(learning, node(2)))
+    both = electorate(1, 2, size=1)
+    assert mine.decide(both, view(1, 2)) == HandOver(avoid=(ME,))
+
+
+def test_a_leave_that_was_refused_is_not_carried_out_later() -> None:
+    mine = steward()
+    asked, held = Seats(me=ME, steward=mine), electorate(1, 2, 3)
+    with pytest.raises(Refused):
+        asked.next_step(SeatRequest("leave", node(2)), held, view(1, 2))
+    assert mine.decide(held, view(1, 2, 3)) is None
+    leave = SeatRequest("leave", node(2))
+    assert asked.next_step(leave, held, view(1, 2, 3)) is not None
+    asked.withdrawn(leave)
+    assert mine.decide(held, view(1, 2, 3)) is None
+
+
+def test_leadership_goes_to_nobody_who_leaves_too() -> None:
+    mine = steward()
+    asked, held, shown = Seats(me=ME, steward=mine), electorate(1, 2, 3), view(1, 2, 3)
+    for number in (2, 3):
+        asked.next_step(SeatRequest("leave", node(number)), held, shown)
+    assert asked.next_step(SeatRequest("leave", ME), held, shown) == Wait()
+
+
+def test_who_has_not_answered_since_the_decision_does_not_count_for_it() -> None:
+    held, shown = electorate(1, 2, 3), view(1, 2, 3)
+    assert can_commit(held, ME, shown, since=shown.now - 1.0)
+    assert not can_commit(held, ME, shown, since=shown.now)
+    assert can_commit(electorate(1), ME, shown, since=shown.now)
+
+
+def test_a_bar_stays_until_its_node_has_left() -> None:
+    held = Configuration((seat(1), seat(2), seat(3)), 5, (), 3, (node(4),))
+    assert steward().decide(held, view(1, 2, 3)) is None
+    step = steward().decide(held, view(1, 2, 3, left=(4,)))
+    assert isinstance(step, Change)
+    assert step.wanted.barred == ()
+
+
+def test_who_left_and_is_back_may_have_a_seat() -> None:
+    mine = steward()
+    mine.leaves(node(2), 900.0)
+    held = electorate(1, 2, 3)
+    assert mine.decide(held, view(1, 2, 3, now=901.0)) is not None
+    back = view(1, 2, 3, now=930.0)
+    members = {**back.members, node(2): Candidate(True, since=925.0)}
+    assert mine.decide(held, dataclasses.replace(back, members=members)) is None
