@@ -196,6 +196,8 @@ def test_what_real_daemons_decided_is_decided_again_from_their_flight_records(
     wait_for(
         lambda: muster(leader, "kv", "get", "app/count")[1] == "20", 15.0, "it does not return"
     )
+    # A request may be answered before every machine of a node that starts has decided anything.
+    wait_for(lambda: muster(leader, "status")[0] == 0, 15.0, "it is not well again")
     for node in cluster.nodes:
         node.stop()
     for node in cluster.nodes:
