@@ -458,7 +458,8 @@ class Handlers:
         now = self._clock.now()
         consistency = self._parts.agents.consistency
         leader = consistency.leader() if consistency is not None else None
-        role = "leader" if member.id == leader else "voter" if member.meta.voter else "member"
+        seat = "witness" if member.meta.witness else "voter"
+        role = "leader" if member.id == leader else seat if member.meta.voter else "member"
         is_me = member.id == self._parts.me
         seen_age = None if member.last_seen is None else now - member.last_seen
         why = "; ".join(f"{a.by[:8]}: {a.reason}" for a in member.suspected_by)

@@ -132,24 +132,27 @@ def _reads(node: Node) -> Iterable[Sample]:
 
 
 def _lag_entries(node: Node) -> Iterable[Sample]:
-    for name, voter, (acknowledged, _) in _followers(node):
+    for name, voter, (acknowledged, _) in _followers(node, with_witness=False):
         yield (name,), voter.journal.last_index - acknowledged
 
 
 def _answer_age(node: Node) -> Iterable[Sample]:
-    for name, _, (_, answered_at) in _followers(node):
+    for name, _, (_, answered_at) in _followers(node, with_witness=True):
         if answered_at is not None:
             yield (name,), node.world.clock.now() - answered_at
 
 
-def _followers(node: Node) -> Iterator[tuple[str, Voter, tuple[int, float | None]]]:
+def _followers(
+    node: Node, *, with_witness: bool
+) -> Iterator[tuple[str, Voter, tuple[int, float | None]]]:
     """On the leader: each follower's name, and what it last acknowledged, and when."""
     voter = _voter_of(node)
     if voter is None or voter.core.role is not Role.LEADER:
         return
     names = {member.id: member.name for member in node.members()}
     for follower, answer in voter.core.guard.acknowledged().items():
-        yield names.get(follower, follower), voter, answer
+        if with_witness or follower != voter.configuration.witness:
+            yield names.get(follower, follower), voter, answer
 
 
 def _vitals(read: Callable[[Any], float]) -> Callable[[Node], Iterable[Sample]]:
@@ -198,6 +201,9 @@ FAMILIES: Final = (
            _voter(lambda voter: voter.configuration.size)),
     Family("muster_raft_learners", False, "Members that get the log and do not vote.", (),
            _voter(lambda voter: len(voter.configuration.learners))),
+    Family("muster_raft_witness_called", False,
+           "On the leader: 1 while the witness's word stands in for another node's disk.", (),
+           _voter(lambda voter: int(voter.core.guard.is_witness_called))),
     Family("muster_raft_states_diverged", False, "Voters known to have another state.", (),
            _voter(lambda voter: len(voter.divergence.diverged))),
     Family("muster_raft_journal_bytes", False, "Journal on this disk, in bytes.", (),

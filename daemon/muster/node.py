@@ -24,6 +24,7 @@ from muster import __version__
 from muster.agents.consistency.agent import ConsistencyManager
 from muster.agents.consistency.ports import CandidateView, Ports
 from muster.agents.consistency.trace import TRACE_VARIABLE, DurabilityTrace
+from muster.agents.consistency.witness import check_witness
 from muster.agents.discovery import NodeDiscovery
 from muster.agents.failure import FailureDetector
 from muster.agents.partition import NetworkPartitionHandler
@@ -327,6 +328,8 @@ class Node:
         block = read_superblock(files)
         if block is not None:
             settle(files, block)
+        has_journal = block is not None and not block.is_retired
+        check_witness(files, wanted=self.config.cluster.witness, has_journal=has_journal)
         ancestors = read_ancestors(files)
         if block is not None:
             generation = "" if block.is_retired else block.generation
@@ -395,6 +398,7 @@ class Node:
             cluster_id=self.place.cluster,
             bootstrap_expect=expect,
             voter=bool(self.place.generation),
+            witness=self.config.cluster.witness,
         )
 
     def verdict(self) -> Verdict:
@@ -482,11 +486,13 @@ class _AgentBuilder:
             recorder=self._log,
             notify=lambda notice: node.log("consistency", notice),
             address_of=self._address_of,
-            live_voters=self._live_voters,
+            live_voters=lambda: self._live_voters(with_witness=True),
+            live_replicas=lambda: self._live_voters(with_witness=False),
             alive_since=self._alive_since,
             candidates=self._candidates,
             members=self._cluster_members,
             load_record=lambda name: self._parts.records.load("consistency", name),
+            save_record=lambda record: self._parts.records.persist("consistency", record),
             verdict=node.verdict,
             joined=node.joined,
         )
@@ -496,6 +502,7 @@ class _AgentBuilder:
             expect=cluster.bootstrap_expect,
             voters=cluster.voters,
             replace_after_s=cluster.replace_voter_after_s,
+            is_witness=cluster.witness,
         )
         return self._parts.agents.consistency
 
@@ -530,8 +537,10 @@ class _AgentBuilder:
                 return member.since
         return None
 
-    def _live_voters(self) -> tuple[NodeId, ...]:
-        return tuple(m.id for m in self._present() if m.meta.voter)
+    def _live_voters(self, *, with_witness: bool) -> tuple[NodeId, ...]:
+        return tuple(
+            m.id for m in self._present() if m.meta.voter and (with_witness or not m.meta.witness)
+        )
 
     def _cluster_members(self) -> Mapping[NodeId, Candidate]:
         return {
@@ -539,6 +548,7 @@ class _AgentBuilder:
                 is_alive=member.state is MemberState.ALIVE,
                 since=member.since,
                 has_left=member.state is MemberState.LEFT,
+                is_witness=member.meta.witness,
             )
             for member in self._node.members()
             if member.meta.cluster_id == self._node.place.cluster

@@ -24,9 +24,17 @@ def raft_result(
     leader = consistency.leader()
     voter = consistency.voter
     if voter is None:
+        evidence, held = consistency.evidence(), consistency.configuration
         rows = [
-            _row(node, names, leader, me, connected=node in consistency.evidence().reachable)
-            for node in consistency.evidence().voters
+            _row(
+                node,
+                names,
+                leader,
+                me,
+                connected=node in evidence.reachable,
+                is_witness=held is not None and node == held.witness,
+            )
+            for node in evidence.voters
         ]
         return _without_voter(consistency, me, names, rows)
     statistics = voter.core.guard.statistics()
@@ -58,6 +66,7 @@ def raft_result(
         voters_wanted=voter.configuration.size,
         barred=[names.get(NodeId(node), node) for node in voter.configuration.barred],
         is_changing=voter.configuration.index > voter.journal.commit_index,
+        witness_called=voter.core.guard.is_witness_called,
     )
 
 
@@ -65,12 +74,14 @@ def _voter_rows(
     voter: Voter, names: dict[NodeId, str], leader: NodeId | None, me: NodeId, clock: Clock
 ) -> list[VoterRow]:
     guard, now = voter.core.guard, clock.now()
-    connected, answers = guard.peers.followers(), guard.acknowledged()
+    connected = {*guard.peers.followers(), *guard.connected()}
+    answers, witness = guard.acknowledged(), voter.configuration.witness
     rows = []
     for seat in voter.configuration.seats:
         node = NodeId(seat.node)
         acknowledged, answered_at = answers.get(node, (voter.journal.durable_index, now))
         leads = voter.core.role is Role.LEADER
+        has_log = leads and node != witness
         rows.append(
             _row(
                 node,
@@ -79,8 +90,9 @@ def _voter_rows(
                 me,
                 connected=node == me or node in connected,
                 votes=voter.configuration.is_voter(node),
-                acknowledged=acknowledged if leads else None,
-                lag=voter.journal.last_index - acknowledged if leads else None,
+                is_witness=node == witness,
+                acknowledged=acknowledged if has_log else None,
+                lag=voter.journal.last_index - acknowledged if has_log else None,
                 answer_age_s=now - answered_at if leads and answered_at is not None else None,
             )
         )
@@ -95,6 +107,7 @@ def _row(
     *,
     connected: bool,
     votes: bool = True,
+    is_witness: bool = False,
     acknowledged: int | None = None,
     lag: int | None = None,
     answer_age_s: float | None = None,
@@ -102,7 +115,7 @@ def _row(
     return VoterRow(
         id=node,
         name=names.get(node, ""),
-        role="learner" if not votes else "leader" if node == leader else "voter",
+        role=_role(votes=votes, leads=node == leader, is_witness=is_witness),
         is_me=node == me,
         connected=connected,
         acknowledged_index=acknowledged,
@@ -111,17 +124,24 @@ def _row(
     )
 
 
+def _role(*, votes: bool, leads: bool, is_witness: bool) -> str:
+    if is_witness or not votes:
+        return "witness" if is_witness else "learner"
+    return "leader" if leads else "voter"
+
+
 def _without_voter(
     consistency: ConsistencyManager, me: NodeId, names: dict[NodeId, str], rows: list[VoterRow]
 ) -> RaftResult:
     leader, held = consistency.leader(), consistency.configuration
+    promises = consistency.promises
     return RaftResult(
         node=me,
         is_voter=consistency.is_voter,
         role=consistency.role,
         leader=leader or "",
         leader_name=names.get(leader, "") if leader else "",
-        term=0,
+        term=promises.term if promises is not None else 0,
         first_index=0,
         last_index=0,
         durable_index=0,
@@ -138,4 +158,5 @@ def _without_voter(
         dropped={},
         voters_wanted=held.size if held is not None else 0,
         barred=[names.get(NodeId(node), node) for node in held.barred] if held is not None else [],
+        mark_index=promises.mark_index if promises is not None else 0,
     )

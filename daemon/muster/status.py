@@ -7,7 +7,7 @@ there is no cluster yet. The first problem is the reason; each names the next co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from muster import __version__
 from muster.runtime.host import HostState
@@ -67,6 +67,12 @@ def status_of(node: Node) -> StatusResult:
     )
 
 
+WITNESS_CALLED: Final = (
+    "what is written now is on fewer disks than usual: another node is away or behind, and the "
+    "witness votes in its place"
+)
+
+
 def _problems(node: Node) -> list[Problem]:
     """What is wrong, the worst first."""
     return [
@@ -90,6 +96,8 @@ def _quorum_problems(node: Node) -> list[Problem]:
         return [Problem(what=verdict.reason, next="muster partition")]
     if verdict.standing is Standing.ELECTING:
         return [Problem(what=verdict.reason, next="muster raft")]
+    if consistency.voter is not None and consistency.voter.core.guard.is_witness_called:
+        return [Problem(what=WITNESS_CALLED, next="muster raft")]
     return []
 
 

@@ -46,10 +46,17 @@ class NodeCluster(SimCluster):
 
 @asynccontextmanager
 async def node_cluster(
-    size: int, *, founders: int | None = None, seed: str = "1", **settings: object
+    size: int,
+    *,
+    founders: int | None = None,
+    has_witness: bool = False,
+    seed: str = "1",
+    **settings: object,
 ) -> AsyncIterator[NodeCluster]:
     """A cluster whose nodes end with the block. `settings`: keys with `__` for the dot."""
     async with trio.open_nursery() as nursery:
         keys = {key.replace("__", "."): value for key, value in settings.items()}
-        yield NodeCluster(nursery, size, founders=founders, seed=seed, settings=keys)
+        yield NodeCluster(
+            nursery, size, founders=founders, has_witness=has_witness, seed=seed, settings=keys
+        )
         nursery.cancel_scope.cancel()

@@ -71,6 +71,10 @@ class RankingResult(msgspec.Struct, frozen=True, kw_only=True):
     """Node ids of voters of whom there is no survey."""
     may_lose_acknowledged: bool
     certain_index: int
+    witness: Survey | None = None
+    """If it was surveyed: what it was asked for."""
+    lacks_marked: bool = False
+    """The best one lacks that."""
 
 
 class RecoverResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +181,8 @@ def _inspect(args: argparse.Namespace, others: list[Survey], context: Context) -
         return Exit.OK
     directory, name = _place(args, context)
     with _state(directory) as files:
-        survey = _held(files).survey(name)
+        found = _witness(files, name)
+        survey = _held(files).survey(name) if found is None else found
     context.show(survey, views.survey)
     return Exit.OK
 
@@ -193,6 +198,8 @@ def _ranking_result(ranking: Ranking) -> RankingResult:
         missing=[voter.node for voter in ranking.missing],
         may_lose_acknowledged=ranking.may_lose_acknowledged,
         certain_index=ranking.certain_index,
+        witness=ranking.witness,
+        lacks_marked=ranking.lacks_marked,
     )
 
 
@@ -221,6 +228,8 @@ def _recover(args: argparse.Namespace, others: list[Survey], context: Context) -
 
     directory, name = _place(args, context)
     with _state(directory) as files:
+        if _witness(files, name) is not None:
+            raise NoSeat("this node is a witness, and has no data: recover one that has")
         found = _held(files)
         mine = found.survey(name)
         ranking = rank([mine, *(each for each in others if each != mine)])
@@ -373,6 +382,13 @@ def _as_owner(directory: Path) -> Iterator[None]:
     finally:
         os.seteuid(me)
         os.setegid(group)
+
+
+def _witness(files: DiskFiles, name: str) -> Survey | None:
+    """Errors: StorageError."""
+    from muster.agents.consistency.recovering import witness_survey
+
+    return witness_survey(files, name)
 
 
 def _held(files: DiskFiles) -> Held:

@@ -10,10 +10,17 @@ from muster.cli.terminal import Block, Styled, Table
 
 def survey(result: Any) -> list[Block]:
     """What one node's disk says."""
+    if result.is_witness:
+        return [
+            Styled(f"{result.name}: a witness, asked up to {_end(result)}", "bold"),
+            f"node       {result.node}",
+            f"cluster    {result.cluster}",
+            f"term       {result.term}",
+        ]
     voters = ", ".join(short(voter.node) for voter in result.voters)
     learners = ", ".join(short(voter.node) for voter in result.learners)
     return [
-        Styled(f"{result.name}: the log ends at {result.last_term}/{result.last_index}", "bold"),
+        Styled(f"{result.name}: the log ends at {_end(result)}", "bold"),
         f"node       {result.node}",
         f"cluster    {result.cluster}",
         f"term       {result.term}",
@@ -31,7 +38,7 @@ def ranking(result: Any) -> list[Block]:
         [
             each.name,
             short(each.node),
-            f"{each.last_term}/{each.last_index}",
+            _end(each),
             str(each.committed_index),
             str(each.revision),
             "voter" if each.node in seats and each.node not in result.missing else "no voter",
@@ -45,9 +52,15 @@ def ranking(result: Any) -> list[Block]:
         f"cluster {result.cluster}",
         f"{here} of {result.voters} voters are here, {result.majority} are a majority",
         Table(headings, rows, right=["COMMITTED", "REVISION"]),
-        Styled(f"{_most(result)}: the log ends at {best.last_term}/{best.last_index}", "bold"),
+        Styled(f"{_most(result)}: the log ends at {_end(best)}", "bold"),
+        *([f"the witness was asked up to {_end(result.witness)}"] if result.witness else []),
         *([] if result.has_quorum else _loss(result)),
     ]
+
+
+def _end(survey: Any) -> str:
+    """Of its log: term and index."""
+    return f"{survey.last_term}/{survey.last_index}"
 
 
 def _most(result: Any) -> str:
@@ -72,6 +85,9 @@ def _loss(result: Any) -> list[Block]:
             same,
             fenced,
         ]
+    if result.lacks_marked:
+        what = f"the writes between, up to {_end(result.witness)}: they are on no survivor's disk"
+        return [Styled(f"MAY BE LOST: {what}", "bad"), fenced]
     return [
         Styled(
             f"MAY BE LOST: writes that {result.majority} of the {count} missing voters acknowledged"

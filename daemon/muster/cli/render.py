@@ -245,6 +245,7 @@ def raft(result: RaftResult) -> list[Block]:
             ),
             ("agreement", f"states compared, equal up to index {result.states_agree_up_to}"),
             ("voters", _voters(result)),
+            *_witness(result),
             ("elections", f"{result.elections_won} won of {result.campaigns} campaigns"),
             ("dropped", dropped or "nothing"),
         ]
@@ -272,6 +273,14 @@ def _voters(result: RaftResult) -> str:
     if result.barred:
         text += f"; no seat for {', '.join(result.barred)}"
     return text + ("; a change is under way" if result.is_changing else "")
+
+
+def _witness(result: RaftResult) -> list[tuple[str, str]]:
+    if result.mark_index:
+        return [("promised", f"no vote for a log that ends before entry {result.mark_index}")]
+    if result.witness_called:
+        return [("witness", "called: what is written now is on fewer disks than usual")]
+    return []
 
 
 def _number(value: int | None) -> str:

@@ -345,6 +345,12 @@ def _check(config: Config, layers: _Layers) -> None:
     cluster, agents = config.cluster, config.agents
     if cluster.insecure and cluster.secret_file:
         layers.fault("cluster.insecure", "there is a secret, and insecure = true", "remove one")
+    if cluster.witness and cluster.bootstrap_expect:
+        layers.fault(
+            "cluster.witness",
+            "a witness founds no cluster, and bootstrap_expect is set",
+            "set bootstrap_expect = 0",
+        )
     for key in ("node.state_dir", "control.socket", "cluster.secret_file"):
         value = layers.get(key)
         if value and not Path(value).is_absolute():

@@ -73,6 +73,10 @@ class ClusterSection(Section, frozen=True, kw_only=True):
     replace_voter_after_s: Annotated[float, msgspec.Meta(ge=10.0, le=604_800.0)] = REPLACE_S
     """A voter that has been silent for so long gives its seat to a member that is there, if one has
     the log by then."""
+    witness: bool = False
+    """This node only votes, and keeps no data: the third device of a site of two nodes. It founds
+    nothing (`bootstrap_expect` stays 0) and gets its seat by itself, while the others are even in
+    number. Off, because a node that has the data is worth more."""
     join: Annotated[tuple[str, ...], msgspec.Meta(max_length=JOIN_MAX)] = ()
     """Addresses of other members. One that answers tells of the rest; the node's own is skipped.
     Empty: this node waits to be found, or for `muster join`."""

@@ -162,15 +162,22 @@ class RecordFiles:
 
         Errors: StorageError; StorageCorrupt where the file is not exactly one sound record.
         """
-        file_name = _file_name(agent, name)
-        data = self._files.read(file_name)
-        if data is None:
-            return None
-        path = self._files.describe(file_name)
-        records = scan_records(data, path=path)
-        if len(records) != 1 or records[0][0] != _RECORD_KIND:
-            raise StorageCorrupt(f"{path}: expected exactly one record")
-        return records[0][1]
+        return read_record(self._files, _file_name(agent, name))
+
+
+def read_record(files: Files, file_name: str) -> bytes | None:
+    """What `RecordFiles.persist` has written; None where there is no such file. Blocks.
+
+    Errors: StorageError; StorageCorrupt where the file is not exactly one sound record.
+    """
+    data = files.read(file_name)
+    if data is None:
+        return None
+    path = files.describe(file_name)
+    records = scan_records(data, path=path)
+    if len(records) != 1 or records[0][0] != _RECORD_KIND:
+        raise StorageCorrupt(f"{path}: expected exactly one record")
+    return records[0][1]
 
 
 def _file_name(agent: str, record: str) -> str:

@@ -114,6 +114,7 @@ class SimCluster:
         size: int,
         *,
         founders: int | None = None,
+        has_witness: bool = False,
         seed: str = "1",
         settings: Mapping[str, Any] | None = None,
         config_file: str | None = None,
@@ -123,7 +124,8 @@ class SimCluster:
         on_delivery: Callable[[str, Address, Address, bytes], None] | None = None,
     ) -> None:
         """`founders`: the first so many; as many as there may be voters, unless it says otherwise.
-        `clock_ppm`: how much monotonic clocks run fast or slow at most, each differently;
+        `has_witness`: the last node is one, and no founder. `clock_ppm`: how much monotonic clocks
+        run fast or slow at most, each differently;
         `settings`: configuration keys; `config_file`: a muster.toml below them; `log` takes a
         node, the name of its part, and what it says, beside what each node keeps; `on_delivery`:
         see `SimFabric`."""
@@ -133,7 +135,8 @@ class SimCluster:
         self._config_file = config_file
         self._log = log
         self._keys = Keyring([SECRET], label=str(self._settings.get("cluster.label", "muster")))
-        self.founders = min(size, VOTERS_MAX) if founders is None else founders
+        self._has_witness = has_witness
+        self.founders = min(size - has_witness, VOTERS_MAX) if founders is None else founders
         self.fabric = SimFabric(
             SeededEntropy(seed).stream("network"), link=link, on_delivery=on_delivery
         )
@@ -277,6 +280,7 @@ class SimCluster:
                 "node.name": sim.name,
                 "node.bind": sim.host.ip,
                 "cluster.bootstrap_expect": self.founders if sim.number <= self.founders else 0,
+                "cluster.witness": self._has_witness and sim.number == len(self.nodes),
                 "cluster.join": [other.host.ip for other in self.nodes],
                 **self._settings,
             },

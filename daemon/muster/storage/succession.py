@@ -35,6 +35,9 @@ CLUSTER_NAME: Final = "cluster"
 FOUNDING_NAME: Final = "consistency.bootstrap.rec"
 """What this node promised to the founding of a cluster."""
 
+WITNESS_NAME: Final = "consistency.witness.rec"
+"""What this node promised as a witness."""
+
 ANCESTORS_NAME: Final = "ancestors"
 ANCESTORS_MAX: Final = 64
 """Recoveries in a row that are remembered; the oldest go."""
@@ -135,13 +138,15 @@ def settle(files: Files, superblock: Superblock) -> None:
 
 
 def rejoin(files: Files, cluster: ClusterId, *, token: str, old: ClusterId) -> None:
-    """Put journal, snapshots and seat aside; belong to `cluster`. `token`: 16 fresh hexadecimal
-    digits for the names. `old`: the cluster until now, or "". Blocks. Errors: StorageError.
+    """Put journal, snapshots and seat, or a witness's promises, aside; belong to `cluster`.
+    `token`: 16 fresh hexadecimal digits for the names. `old`: the cluster until now, or "". Blocks.
+    Errors: StorageError.
 
     A crash leaves the old life or the new one; repeating it puts aside what was left over.
     """
     clusters = [each for each in (*read_ancestors(files), old) if each and each != cluster]
     _write_ancestors(files, tuple(dict.fromkeys(clusters))[-ANCESTORS_MAX:])
+    _rename_aside(files, WITNESS_NAME, token)
     write_atomically(files, CLUSTER_NAME, cluster.encode("ascii"))
     _rename_aside(files, FOUNDING_NAME, token)
     files.sync_directory()

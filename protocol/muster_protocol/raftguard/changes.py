@@ -30,6 +30,7 @@ def _why_not_promote(
 ) -> str:
     """A learner that has not stored its own seat yet might not know that it has one, and go."""
     for voter in wanted.voters:
-        if voter not in now.voters and matched(NodeId(voter.node)) < now.index:
+        is_new = voter not in now.voters and voter.node != wanted.witness
+        if is_new and matched(NodeId(voter.node)) < now.index:
             return "a learner has to catch up before it votes"
     return ""

@@ -12,12 +12,15 @@ can both be elected. That holds only between neighbours: so a change waits until
 committed, and, in a new leader, until an entry of its own term is (the flaw that Ongaro published
 on 10 July 2015 in raft-dev: otherwise an uncommitted change of an earlier term may still win).
 
-A new voter is one that was a **learner**: it gets the log without counting (D22).
+A new voter is one that was a **learner**: it gets the log without counting (D22). Not so the
+**witness** (`witness`), which gets no log: there is one at most, and what it is it stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+import msgspec
 
 from muster_protocol.limits import BARRED_MAX, VOTERS_MAX
 from muster_protocol.raftguard.translation import configuration_of
@@ -68,13 +71,12 @@ class Electorates:
 
 def at_index(configuration: Configuration, index: int) -> Configuration:
     """The same electorate, made by the entry at `index`."""
-    held = configuration
-    return Configuration(held.voters, index, held.learners, held.size, held.barred)
+    return msgspec.structs.replace(configuration, index=index)
 
 
 def why_not_next(now: Configuration, wanted: Configuration) -> str:
     """Why `wanted` cannot be the electorate after `now`, in a few words; "" if it can."""
-    if not wanted.voters:
+    if not wanted.data_voters:
         return "nobody would be left to vote"
     if len(wanted.voters) > VOTERS_MAX:
         return f"more than {VOTERS_MAX} would vote"
@@ -87,11 +89,20 @@ def why_not_next(now: Configuration, wanted: Configuration) -> str:
         return "a node would have two seats"
     if list(wanted.voters) != sorted(wanted.voters):
         return "the voters are not in order"
+    return _why_not_these_voters(now, wanted)
+
+
+def _why_not_these_voters(now: Configuration, wanted: Configuration) -> str:
     added = [voter for voter in wanted.voters if voter not in now.voters]
     removed = [voter for voter in now.voters if voter not in wanted.voters]
     if len(added) + len(removed) > 1:
         return "more than one voter would change at once"
-    if any(voter not in now.learners for voter in added):
+    new_witness = wanted.witness if wanted.witness != now.witness else ""
+    if new_witness and (now.witness or new_witness not in [voter.node for voter in added]):
+        return "a witness is a new voter, and the only one"
+    if now.witness and not wanted.witness and wanted.is_voter(now.witness):
+        return "a witness has no data, and cannot become another voter"
+    if any(voter not in now.learners and voter.node != new_witness for voter in added):
         return "a new voter has to be a learner first"
     return ""
 
@@ -99,7 +110,13 @@ def why_not_next(now: Configuration, wanted: Configuration) -> str:
 def with_learner(now: Configuration, seat: Voter) -> Configuration:
     """`seat` gets the log; it takes the place of an older learner of the same node."""
     learners = (*(held for held in now.learners if held.node != seat.node), seat)
-    return Configuration(now.voters, now.index, tuple(sorted(learners)), now.size, now.barred)
+    return msgspec.structs.replace(now, learners=tuple(sorted(learners)))
+
+
+def with_witness(now: Configuration, seat: Voter) -> Configuration:
+    """`seat` votes, and gets no log."""
+    voters = tuple(sorted((*now.voters, seat)))
+    return msgspec.structs.replace(now, voters=voters, witness=seat.node)
 
 
 def promoted(now: Configuration, node: str) -> Configuration:
@@ -107,21 +124,24 @@ def promoted(now: Configuration, node: str) -> Configuration:
     (seat,) = (held for held in now.learners if held.node == node)
     learners = tuple(held for held in now.learners if held.node != node)
     voters = tuple(sorted((*now.voters, seat)))
-    return Configuration(voters, now.index, learners, now.size, now.barred)
+    return msgspec.structs.replace(now, voters=voters, learners=learners)
 
 
 def without(now: Configuration, node: str) -> Configuration:
     """`node` has no seat."""
-    voters = tuple(held for held in now.voters if held.node != node)
-    learners = tuple(held for held in now.learners if held.node != node)
-    return Configuration(voters, now.index, learners, now.size, now.barred)
+    return msgspec.structs.replace(
+        now,
+        voters=tuple(held for held in now.voters if held.node != node),
+        learners=tuple(held for held in now.learners if held.node != node),
+        witness="" if now.witness == node else now.witness,
+    )
 
 
 def with_size(now: Configuration, size: int) -> Configuration:
     """There should be `size` voters."""
-    return Configuration(now.voters, now.index, now.learners, size, now.barred)
+    return msgspec.structs.replace(now, size=size)
 
 
 def with_barred(now: Configuration, barred: Iterable[str]) -> Configuration:
     """These nodes get no seat."""
-    return Configuration(now.voters, now.index, now.learners, now.size, tuple(sorted(barred)))
+    return msgspec.structs.replace(now, barred=tuple(sorted(barred)))

@@ -21,6 +21,7 @@ around it that lets only those messages through on which the engine is right:
 * **Members** (D20-D23, D30): the electorate is the log's newest (`electorate`), and changes by one
   voter at a time. Only a voter with its own journal counts (`peers`); a learner gets the log. An
   old connection's frames carry an old epoch and are ignored.
+* **The witness** gets no log, and is asked for its word where it is needed (`witnessing`).
 * **Reads** (D26): `reads` asks a majority whether we still lead.
 * **Snapshots** (D9, D10, D13-D15, D32, D33): none travels through the engine. Where it would send
   one, the guard offers the manifest; the follower fetches the data on a stream of its own.
@@ -83,6 +84,7 @@ from muster_protocol.raftguard.translation import (
     engine_vote_request,
     vote_request_of,
 )
+from muster_protocol.raftguard.witnessing import Witnessing
 from muster_protocol.types import NodeId, Rng, Severity
 from muster_protocol.wire.raft import (
     Ack,
@@ -127,9 +129,12 @@ class RaftGuard:
         self._elections = Elections(log=log, rng=rng, now=now)
         self._held: collections.deque[tuple[int, tuple[Effect, ...]]] = collections.deque()
         self._room = Room(log)
-        self._answers = Answers()
+        self._answers = Answers(log)
         self._installing: Manifest | None = None
         self._handover = Handover(log=log)
+        self._witnessing = Witnessing(
+            log.configuration, me=me, log=log, matched=self._progress.matched
+        )
         self._reads = ReadIndex(majority=log.configuration.majority, log=log)
         self._heartbeat_at = now
         self._dropped: dict[str, int] = {}
@@ -192,6 +197,7 @@ class RaftGuard:
         was_voter = self.peers.may_campaign
         self.peers.reconfigured(self._log.configuration)
         self._progress.reconfigured(self.configuration)
+        self._witnessing.reconfigured(self.configuration)
         self._reads.reconfigured(self.configuration.majority)
         if self.peers.may_campaign and not was_voter:
             self._elections.leadership_lost(now)  # a full time-out before the first campaign
@@ -224,6 +230,11 @@ class RaftGuard:
     def is_handing_over(self) -> bool:
         """Leadership is about to go to somebody else: nothing new may be proposed."""
         return self._handover.is_wanted
+
+    @property
+    def is_witness_called(self) -> bool:
+        """As leader: is the witness asked for its word, because too few others give theirs?"""
+        return self.role is Role.LEADER and self._witnessing.is_called
 
     @property
     def configuration(self) -> Configuration:
@@ -259,8 +270,8 @@ class RaftGuard:
     def _on_peer_up(self, event: PeerUp, now: float) -> Effects:
         del now
         self.peers.up(event.peer, event.epoch, event.generation)
-        has_seat = self.peers.has_seat(event.peer)
-        if self.role is Role.LEADER and not self.suspended and has_seat:
+        gets_log = event.peer in self.peers.followers()
+        if self.role is Role.LEADER and not self.suspended and gets_log:
             return (OpenGate((event.peer,)),)
         return ()
 
@@ -270,7 +281,7 @@ class RaftGuard:
         if self.leader == event.peer:
             self._forget_leader()
             self._elections.leader_lost(now)
-        return (ShutGate((event.peer,)),)
+        return (ShutGate((event.peer,)), *self._ask_witness(now))
 
     def _on_role_changed(self, event: RoleChanged, now: float) -> Effects:
         was, self.role = self.role, event.role
@@ -285,6 +296,7 @@ class RaftGuard:
             self.leader = self.me
             self._heartbeat_at = now + HEARTBEAT_S
             self._progress.leadership_began()
+            self._witnessing.leadership_began()
             return (OpenGate(self.peers.followers()), told)
         if event.role is Role.CANDIDATE or self.leader == self.me:
             self._forget_leader()  # else: it is the append of this leader that made us follow
@@ -294,7 +306,7 @@ class RaftGuard:
 
     def _forget_leader(self) -> None:
         self.leader = None
-        self._answers.owed = None
+        self._answers.leader_forgotten()
 
     # --- timers and elections ---------------------------------------------------------------
 
@@ -312,6 +324,7 @@ class RaftGuard:
                 TickEngine(flush=True),
                 *self._give_up_if_stuck(now),
                 *self._reads.ask_again(self.connected()),
+                *self._ask_witness(now, is_heartbeat=True),
             )
         if now < self._elections.deadline:
             return ()
@@ -393,14 +406,7 @@ class RaftGuard:
         return (Notify("raft.disk.stuck", Severity.WARNING), *self._hand_over())
 
     def _hand_over(self) -> Effects:
-        """Tell the first follower that has everything to campaign; later, if none has it yet."""
-        if not self._handover.seeks_follower:
-            return ()
-        for peer in self.connected():
-            if self._progress.is_level(peer) and peer not in self._handover.avoid:
-                self._handover.told()
-                return (SendFrame(peer, TimeoutNow(self._log.current_term)),)
-        return ()
+        return self._handover.tell(self.peers.connected_replicas(), self._progress.is_level)
 
     def _on_suspend(self, event: SuspendVoting, now: float) -> Effects:
         del now
@@ -424,7 +430,10 @@ class RaftGuard:
             return self._drop("not-a-voter")
         if isinstance(event.frame, Ack) and not self.peers.has_seat(event.peer):
             return self._drop("not-a-voter")
-        return self._frame_handlers[type(event.frame)](event.peer, event.frame, now)
+        handler = self._frame_handlers.get(type(event.frame))
+        if handler is None:
+            return self._drop("not-for-a-replica")
+        return handler(event.peer, event.frame, now)
 
     def _on_append(self, peer: NodeId, frame: Append, now: float) -> Effects:
         if (refusal := self._refuse_as_leader(peer, frame.term)) is not None:
@@ -476,8 +485,8 @@ class RaftGuard:
         frame = self._progress.forward(peer, frame)
         must_go_on = self._progress.answered(peer, frame, now)
         deliver = Deliver(peer, self._progress.clamped(frame))
-        if not must_go_on:
-            return (deliver, *self._hand_over())
+        if not must_go_on or peer == self.configuration.witness:
+            return (deliver, *self._hand_over(), *self._ask_witness(now))
         return (deliver, OpenGate((peer,)), TickEngine(flush=True))
 
     # --- reads ------------------------------------------------------------------------------
@@ -505,7 +514,7 @@ class RaftGuard:
     # --- durability -------------------------------------------------------------------------
 
     def _on_log_durable(self, event: LogDurable, now: float) -> Effects:
-        del event, now
+        del event
         effects: list[Effect] = []
         self._room.forget_synced()
         while self._held and self._held[0][0] <= self._log.durable_lsn:
@@ -514,27 +523,14 @@ class RaftGuard:
             return ()
         if self.role is Role.LEADER:
             effects.extend(Deliver(peer, ack) for peer, ack in self._progress.after_sync())
-        elif self._answers.owed is not None:
-            leader, index, term = self._answers.owed
-            if term == self._log.current_term:
-                effects.extend(self._acknowledge(leader, index, term))
+            effects.extend(self._ask_witness(now))
+        else:
+            effects.extend(self._answers.after_sync(heard_at=self._elections.leader_heard_at))
         return (*effects, TickEngine())
 
     def _acknowledge(self, peer: NodeId, index: int, term: int) -> Effects:
-        """Acknowledge up to `index`, as far as it is durable; the rest is owed.
-
-        Nothing is durable in a term that itself is not, or that the engine is only about to
-        adopt with the message that is being answered.
-        """
-        term_is_durable = term == self._log.current_term and self._log.term_is_durable
-        durable = min(index, self._log.durable_index) if term_is_durable else 0
-        self._answers.owed = (peer, index, term) if durable < index else None
-        if not self._answers.is_due(peer, term, durable, heard_at=self._elections.leader_heard_at):
-            return ()
-        if durable == 0:
-            return (keep_alive(peer, self._log),)
-        ack = Ack(term=term, next_index=durable + 1, success=True, reset=False)
-        return (Claim(ClaimKind.ACK, term, durable), SendFrame(peer, ack))
+        heard_at = self._elections.leader_heard_at
+        return self._answers.acknowledge(peer, index, term, heard_at=heard_at)
 
     def _after_sync(self, *effects: Effect) -> Effects:
         """These effects, once everything in the journal up to now is durable."""
@@ -627,6 +623,11 @@ class RaftGuard:
         return (ProposalRefused(message["command"]),)
 
     # --- small things -----------------------------------------------------------------------
+
+    def _ask_witness(self, now: float, *, is_heartbeat: bool = False) -> Effects:
+        if self.role is not Role.LEADER or self.suspended:
+            return ()
+        return self._witnessing.ask(self.connected(), now, is_heartbeat=is_heartbeat)
 
     def _last_term(self) -> int:
         return self._log.term_at(self._log.last_index) or 0

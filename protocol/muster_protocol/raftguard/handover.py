@@ -13,11 +13,13 @@ all equally slow do not pass leadership round.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from muster_protocol.raftguard.elections import ELECTION_MAX_S
-from muster_protocol.raftguard.events import LogView
+from muster_protocol.raftguard.events import LogView, SendFrame
 from muster_protocol.types import NodeId
+from muster_protocol.wire.raft import TimeoutNow
 
 HANDOVER_S: Final = 1.0
 """How long a handover may take. With a level follower it takes a round trip and two syncs."""
@@ -33,7 +35,7 @@ class Handover:
         self._log = log
         self._until: float | None = None
         self._is_told = False
-        self.avoid: tuple[NodeId, ...] = ()
+        self._avoid: tuple[NodeId, ...] = ()
         self._durable_lsn = 0
         self._stuck_since = 0.0
         self._is_stuck = False
@@ -43,18 +45,21 @@ class Handover:
         """Nothing new may be proposed."""
         return self._until is not None
 
-    @property
-    def seeks_follower(self) -> bool:
-        """It is wanted, and nobody was told to campaign yet."""
-        return self._until is not None and not self._is_told
-
     def begin(self, now: float, avoid: tuple[NodeId, ...] = ()) -> None:
         """Leadership is to be given away, but to none of `avoid`."""
-        self._until, self._is_told, self.avoid = now + HANDOVER_S, False, avoid
+        self._until, self._is_told, self._avoid = now + HANDOVER_S, False, avoid
 
-    def told(self) -> None:
-        """A follower was told to campaign."""
-        self._is_told = True
+    def tell(
+        self, followers: Iterable[NodeId], is_level: Callable[[NodeId], bool]
+    ) -> tuple[SendFrame, ...]:
+        """Tell the first follower that has everything to campaign; later, if none has it yet."""
+        if self._until is None or self._is_told:
+            return ()
+        for peer in followers:
+            if is_level(peer) and peer not in self._avoid:
+                self._is_told = True
+                return (SendFrame(peer, TimeoutNow(self._log.current_term)),)
+        return ()
 
     def role_changed(self, now: float) -> None:
         """What was wanted is done, or has become pointless."""

@@ -65,9 +65,14 @@ class Peers:
         """The other voters to which a stream is open, in order of their ids."""
         return tuple(peer for peer in self.voters if self.has_seat(peer))
 
+    def connected_replicas(self) -> tuple[NodeId, ...]:
+        """Those that have the log: not the witness."""
+        return tuple(peer for peer in self.connected() if peer != self.configuration.witness)
+
     def followers(self) -> tuple[NodeId, ...]:
-        """Those, and the learners: to whom a leader sends."""
-        return tuple(peer for peer in self.seated if self.has_seat(peer))
+        """Those, and the learners: to whom a leader sends the log."""
+        learners = (peer for peer in self.learners if self.has_seat(peer))
+        return (*self.connected_replicas(), *learners)
 
     def has_seat(self, peer: NodeId) -> bool:
         """Is it there, and with the journal to which its seat belongs?"""

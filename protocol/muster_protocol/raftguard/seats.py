@@ -67,6 +67,8 @@ class Seats:
         member = view.members.get(node)
         if member is None or not member.is_alive:
             raise Refused("conflict", "only a member that is alive can get a seat")
+        if member.is_witness:
+            return self._add_witness(held, node, view)
         if not self._steward.has_room(held, view):
             raise Refused(
                 "conflict",
@@ -75,6 +77,13 @@ class Seats:
             )
         self._steward.ask_for(node)
         return Enlist(node) if self._steward.may_be_asked(node, view.now) else Wait()
+
+    def _add_witness(self, held: Configuration, node: NodeId, view: View) -> Step:
+        if reason := self._steward.why_no_witness(held):
+            raise Refused("conflict", f"it can only be a witness: {reason}")
+        if self._steward.may_be_asked(node, view.now):
+            return Enlist(node, as_witness=True)
+        return Wait()
 
     def _remove(self, request: SeatRequest, held: Configuration, view: View) -> Step | None:
         node = NodeId(request.node)
@@ -86,7 +95,7 @@ class Seats:
             raise Refused(
                 "conflict", f"{BARRED_MAX} nodes are barred: `raft add` one of them first"
             )
-        if held.is_voter(node) and len(held.voters) == 1:
+        if _is_last(held, node):
             raise Refused("conflict", "the last voter has to stay: give another node a seat first")
         return self._without(held, node, view, removed(held, node))
 
@@ -95,7 +104,7 @@ class Seats:
         node = NodeId(request.node)
         if held.seat(node) is None:
             return None
-        is_last = held.is_voter(node) and len(held.voters) == 1
+        is_last = _is_last(held, node)
         if is_last and not self._steward.others(node, view):
             return None  # there is nobody to whom it could matter
         if not is_last:
@@ -122,3 +131,8 @@ class Seats:
             return Change(wanted)
         avoid = (node, *self._steward.unwanted(held, view))
         return HandOver(avoid) if self._steward.has_successor(held, view) else Wait()
+
+
+def _is_last(held: Configuration, node: NodeId) -> bool:
+    """Does nobody else who votes have the data?"""
+    return [voter.node for voter in held.data_voters] == [node]

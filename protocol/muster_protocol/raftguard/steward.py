@@ -10,6 +10,8 @@ committed. What it strives for, in this order:
    voter, and who is silent may come back with data that nobody else has.
 4. Enough voters, in steps to odd numbers: two bear no more failures than one.
 5. As many learners as votes are missing: the members that have been alive for longest.
+6. Where the voters that have the data are even in number and nobody else can be had, a witness
+   (`witness`): with it, two bear the loss of one. It goes when they are odd in number again.
 
 A step is taken only if those who answer are a majority of what it makes, so that it can be
 committed. An answer from before the step was decided does not count for that (`can_commit`): a node
@@ -23,6 +25,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from muster_protocol.limits import VOTERS_MAX
 from muster_protocol.raftguard.electorate import (
     promoted,
     with_barred,
@@ -65,6 +68,8 @@ class Candidate:
     is_alive: bool
     since: float
     has_left: bool = False
+    is_witness: bool = False
+    """It can be the witness, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +92,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Enlist:
-    """Ask this member to make a journal; then propose it as a learner."""
+    """Ask this member to make a journal; then propose it as a learner, or as the witness."""
 
     node: NodeId
+    as_witness: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +166,7 @@ class Steward:
             self._promotion,
             self._enlisting,
             self._unbarring,
+            self._witness,
         ):
             step = look(held, view)
             if step is not None:
@@ -173,7 +180,7 @@ class Steward:
             voter.node == self._me or self._answers(NodeId(voter.node), view)
             for voter in stays.voters
         )
-        return bool(stays.voters) and there >= stays.majority
+        return bool(stays.data_voters) and there >= stays.majority
 
     def has_room(self, held: Configuration, view: View) -> bool:
         """Is there a free seat, or one of a dead voter?"""
@@ -205,11 +212,14 @@ class Steward:
         return None
 
     def others(self, node: NodeId, view: View) -> list[NodeId]:
-        """Members beside this one that are there, and stay."""
+        """Members beside this one that are there, stay, and can have the data."""
         return [
             other
             for other, member in view.members.items()
-            if other != node and member.is_alive and other not in self._leaving
+            if other != node
+            and member.is_alive
+            and not member.is_witness
+            and other not in self._leaving
         ]
 
     def unwanted(self, held: Configuration, view: View) -> tuple[NodeId, ...]:
@@ -220,14 +230,14 @@ class Steward:
     def has_successor(self, held: Configuration, view: View) -> bool:
         """Is there another voter that answers, and stays?"""
         unwanted = self.unwanted(held, view)
-        others = (NodeId(voter.node) for voter in held.voters)
+        others = (NodeId(voter.node) for voter in held.data_voters)
         return any(self._answers(node, view) and node not in unwanted for node in others)
 
     def _surplus_voter(self, held: Configuration, view: View) -> Step | None:
         """Who answered least lately, and then who came last."""
-        if len(held.voters) <= held.size:
+        if len(held.data_voters) <= held.size:
             return None
-        others = [NodeId(voter.node) for voter in held.voters if voter.node != self._me]
+        others = [NodeId(voter.node) for voter in held.data_voters if voter.node != self._me]
         others.sort(key=lambda node: (self._answered(node, view), self._age(node, view), node))
         for node in others:
             if self.may_remove(held, node, view):
@@ -253,13 +263,18 @@ class Steward:
         return None
 
     def _promotion(self, held: Configuration, view: View) -> Step | None:
-        staying = len(held.voters) - len(self.unwanted(held, view))
+        unwanted = self.unwanted(held, view)
+        staying = sum(voter.node not in unwanted for voter in held.data_voters)
         room = held.size - staying
         level = self._level(held, view)
         is_odd_with_it = staying % 2 == 0
-        if level and room and (is_odd_with_it or min(len(level), room) >= 2):
-            return Change(promoted(held, level[0]))
-        return None
+        if not (level and room and (is_odd_with_it or min(len(level), room) >= 2)):
+            return None
+        if len(held.voters) == VOTERS_MAX:
+            node = NodeId(held.witness)  # it makes room; who else has to go is removed before this
+            may_go = bool(node) and self.may_remove(held, node, view)
+            return Change(without(held, node)) if may_go else None
+        return Change(promoted(held, level[0]))
 
     def _enlisting(self, held: Configuration, view: View) -> Step | None:
         if len(held.learners) >= self._missing(held, view):
@@ -277,7 +292,39 @@ class Steward:
         kept = [n for n in held.barred if n not in members or not members[NodeId(n)].has_left]
         return Change(with_barred(held, kept)) if len(kept) < len(held.barred) else None
 
+    def _witness(self, held: Configuration, view: View) -> Step | None:
+        if not held.witness:
+            free = [node for node in view.members if self._may_witness(held, node, view)]
+            free.sort(key=lambda node: (view.members[node].since, node))
+            return Enlist(free[0], as_witness=True) if free else None
+        node = NodeId(held.witness)
+        is_gone = self._silent_s(node, view) >= self._replace_after_s
+        others = (other for other in view.members if other != node)
+        alone = without(held, node)
+        is_replaced = is_gone and any(self._may_witness(alone, other, view) for other in others)
+        is_surplus = bool(self.why_no_witness(alone))
+        if (is_surplus or is_replaced) and self.may_remove(held, node, view):
+            return Change(alone)
+        return None
+
+    def why_no_witness(self, held: Configuration) -> str:
+        """Why this electorate can do without another witness, in a few words; "" if it cannot."""
+        data = len(held.data_voters)
+        if held.witness:
+            return "there is a witness already"
+        if data % 2:
+            return f"with {data} voters that have the data, a witness would make none the safer"
+        if data >= held.size:
+            return f"no more than {held.size} are to vote"
+        return ""
+
     # --- small questions --------------------------------------------------------------------
+
+    def _may_witness(self, held: Configuration, node: NodeId, view: View) -> bool:
+        """A learner that is about to vote makes it superfluous."""
+        is_free = not held.learners and not self.why_no_witness(held)
+        is_one = view.members[node].is_witness and self._is_free(held, node, view)
+        return is_free and is_one
 
     def _must_go(self, held: Configuration, node: NodeId, view: View) -> bool:
         member = view.members.get(node)
@@ -285,6 +332,10 @@ class Steward:
         return has_left or node in held.barred or node in self._leaving
 
     def _may_learn(self, held: Configuration, node: NodeId, view: View) -> bool:
+        return not view.members[node].is_witness and self._is_free(held, node, view)
+
+    def _is_free(self, held: Configuration, node: NodeId, view: View) -> bool:
+        """Is it there, without a seat, and may have one?"""
         member = view.members[node]
         is_settled = member.is_alive and view.now >= member.since + SETTLED_S
         is_free = held.seat(node) is None and node not in self._not_before
@@ -296,11 +347,11 @@ class Steward:
 
     def _missing(self, held: Configuration, view: View) -> int:
         """Learners that may become voters: for free seats, and for those of who goes or is dead."""
-        going = {*self.unwanted(held, view), *self._dead(held, view)}
-        return max(0, held.size - len(held.voters) + len(going))
+        going = {*self.unwanted(held, view), *self._dead(held, view)} - {held.witness}
+        return max(0, held.size - len(held.data_voters) + len(going))
 
     def _dead(self, held: Configuration, view: View) -> list[NodeId]:
-        others = (NodeId(voter.node) for voter in held.voters if voter.node != self._me)
+        others = (NodeId(voter.node) for voter in held.data_voters if voter.node != self._me)
         return [node for node in others if self._silent_s(node, view) >= self._replace_after_s]
 
     def _level(self, held: Configuration, view: View) -> list[NodeId]:

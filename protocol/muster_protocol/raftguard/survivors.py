@@ -13,6 +13,11 @@ Be `best` the first by that, among survivors of which each has its log from the 
 * **Else** what the dead acknowledged among themselves is lost, and nobody who lives knows how much
   that is. What is certain is what some survivor knew to be committed: up to its snapshot.
 
+A **witness** is a survivor without data. What it was asked for is on the disk of another node. If
+that is beyond the end of `best`, it was acknowledged, or might have been, and is lost; and the
+witness votes for no survivor, so there is no quorum, whoever is there. If it is not, the witness
+counts as any voter.
+
 All of that holds for the electorate of `best`. If the dead changed it among themselves, that is
 part of what is lost.
 """
@@ -26,7 +31,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from muster_protocol.errors import UsageError
-from muster_protocol.types import HexId, UInt
+from muster_protocol.types import HexId, OptionalHexId, UInt
 from muster_protocol.wire.raft import Configuration, Generation, Voter
 
 NAME_CHARACTERS_MAX = 256
@@ -56,6 +61,11 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     learners: tuple[Voter, ...] = ()
     electorate_index: UInt
     """Of the entry that made this electorate."""
+    witness: OptionalHexId = ""
+    """Who of the voters is the witness."""
+    is_witness: bool = False
+    """This node is one: it has no data and knows no electorate. `last_term` and `last_index` are of
+    the entry before whose end no log may end that is to have its vote."""
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -75,6 +85,8 @@ class Ranking:
     missing: tuple[Voter, ...]
     """Voters of the best one's electorate of whom there is no survey: taken for dead."""
     voters: int
+    witness: Survey | None = None
+    """That electorate's, if it was surveyed."""
 
     @property
     def best(self) -> Survey:
@@ -91,13 +103,18 @@ class Ranking:
 
     @property
     def has_quorum(self) -> bool:
-        """Are they a majority? Then there is nothing to recover from."""
-        return self.surviving >= self.majority
+        """Are they a majority that can go on? Then there is nothing to recover from."""
+        return self.surviving >= self.majority and not self.lacks_marked
 
     @property
     def may_lose_acknowledged(self) -> bool:
-        """Could the dead have acknowledged something among themselves?"""
-        return len(self.missing) >= self.majority
+        """Could the dead have acknowledged something among themselves, or with the witness?"""
+        return len(self.missing) >= self.majority or self.lacks_marked
+
+    @property
+    def lacks_marked(self) -> bool:
+        """Does the best one lack what the witness was asked for?"""
+        return self.witness is not None and self.witness.rank > self.best.rank
 
     @property
     def certain_index(self) -> int:
@@ -116,11 +133,15 @@ def rank(surveys: Sequence[Survey]) -> Ranking:
     for number, survey in enumerate(surveys):
         if any(survey.node == other.node for other in surveys[:number]):
             raise UsageError(f"node {survey.node[:8]} ({survey.name}) was given twice")
-    ordered = tuple(sorted(surveys, key=lambda each: (*each.rank, each.node), reverse=True))
-    voters = ordered[0].voters
+    replicas = [survey for survey in surveys if not survey.is_witness]
+    if not replicas:
+        raise UsageError("a witness has no data: look at a node that has")
+    replicas.sort(key=lambda each: (*each.rank, each.node), reverse=True)
+    voters = replicas[0].voters
     seats = [survey.seat for survey in surveys]
     missing = tuple(voter for voter in voters if voter not in seats)
-    return Ranking(ordered, missing, len(voters))
+    witness = next((each for each in surveys if each.is_witness and each.seat in voters), None)
+    return Ranking(tuple(replicas), missing, len(voters), witness)
 
 
 def sole_voter(now: Configuration, me: Voter, index: int) -> Configuration:
@@ -133,4 +154,5 @@ def sole_voter(now: Configuration, me: Voter, index: int) -> Configuration:
         index=index,
         size=now.size or len(now.voters),
         barred=tuple(node for node in now.barred if node != me.node),
+        witness="",
     )

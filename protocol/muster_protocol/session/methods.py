@@ -171,8 +171,8 @@ class StatusResult(Result, frozen=True, kw_only=True):
 
 
 class VoterRow(Result, frozen=True, kw_only=True):
-    """One seat. `role`: leader, voter, learner. `lag` and `answer_age_s` are known to the leader
-    only."""
+    """One seat. `role`: leader, voter, learner, witness. `lag` and `answer_age_s` are known to the
+    leader only; a witness has no log that could lag."""
 
     id: str
     name: str
@@ -217,6 +217,11 @@ class RaftResult(Result, frozen=True, kw_only=True):
     """Names of members from which an operator took the seat."""
     is_changing: bool = False
     """A change of the electorate is in the log and not committed."""
+    witness_called: bool = False
+    """On the leader: entries are committed with the witness's word, in place of another node's
+    disk."""
+    mark_index: int = 0
+    """On a witness: it votes for no log that ends before this entry."""
 
 
 class PartitionResult(Result, frozen=True, kw_only=True):

@@ -95,7 +95,8 @@ class NodeMeta(msgspec.Struct, frozen=True, array_like=True):
     for people to read, `cluster_id` the cluster it belongs to ("" for none yet),
     `bootstrap_expect` how many candidates it waits for before the one bootstrap (0: it does not
     bootstrap), `voter` whether it holds a seat in the consensus. `tags` are free, for operators
-    and for what other agents announce (the HTTP address, for one).
+    and for what other agents announce (the HTTP address, for one). `witness`: it can be the
+    witness of the consensus, and nothing else.
     """
 
     protocol_min: VersionNumber = 0
@@ -105,6 +106,7 @@ class NodeMeta(msgspec.Struct, frozen=True, array_like=True):
     bootstrap_expect: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
     voter: bool = False
     tags: Annotated[dict[TagKey, TagValue], msgspec.Meta(max_length=TAGS_MAX)] = {}
+    witness: bool = False
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 
 from muster_protocol.limits import BARRED_MAX, BATCH_BYTES_MAX, VOTERS_MAX
-from muster_protocol.types import HexId, UInt
+from muster_protocol.types import HexId, OptionalHexId, UInt
 from muster_protocol.wire.codec import Decoder
 
 ENTRIES_PER_FRAME_MAX = 20_000
@@ -51,6 +51,19 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
 
     barred: Annotated[tuple[HexId, ...], msgspec.Meta(max_length=BARRED_MAX)] = ()
     """Whose seat an operator took: they get none again before an operator gives it."""
+
+    witness: OptionalHexId = ""
+    """The voter that has no log, and only votes (`raftguard.witness`). "": none."""
+
+    @property
+    def replicas(self) -> tuple[Voter, ...]:
+        """Who has the data, or gets it: voters and learners, but not the witness."""
+        return tuple(seat for seat in self.seats if seat.node != self.witness)
+
+    @property
+    def data_voters(self) -> tuple[Voter, ...]:
+        """The voters but the witness."""
+        return tuple(voter for voter in self.voters if voter.node != self.witness)
 
     @property
     def seats(self) -> tuple[Voter, ...]:
@@ -195,6 +208,15 @@ class StateAt(msgspec.Struct, frozen=True, array_like=True, tag=12):
     fingerprint: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 
 
+class Mark(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Leader to witness: I lead in `term`. From now on, vote for nobody whose log ends before the
+    entry (`index`, `index_term`) of mine; `index` 0: of that, nothing new."""
+
+    term: UInt
+    index: UInt = 0
+    index_term: UInt = 0
+
+
 RaftFrame = (
     Append
     | Ack
@@ -208,6 +230,7 @@ RaftFrame = (
     | ReadProbe
     | ReadEcho
     | StateAt
+    | Mark
 )
 
 _DECODER: Decoder[RaftFrame] = Decoder(RaftFrame)

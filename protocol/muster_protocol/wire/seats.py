@@ -25,9 +25,11 @@ class SeatRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EnlistRequest(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Make a journal. `configuration`: the electorate, which is committed."""
+    """Make a journal. `configuration`: the electorate, which is committed. `as_witness`: or, at a
+    node that is to be the witness, what that needs instead."""
 
     configuration: Configuration
+    as_witness: bool = False
 
 
 class Enlisted(msgspec.Struct, frozen=True, array_like=True, tag=2):

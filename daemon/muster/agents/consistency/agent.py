@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import trio
 
+from muster.agents.consistency.evidence import QuorumEvidence
 from muster.agents.consistency.forwarding import RETRY_S, Forwarder, ForwardServer
 from muster.agents.consistency.founding import Founding
-from muster.agents.consistency.hopes import NEVER, Hopes
 from muster.agents.consistency.ports import Ports
 from muster.agents.consistency.proposals import Change, Outcome, Told
-from muster.agents.consistency.seat import HEARD_WITHIN_S, Seat
+from muster.agents.consistency.seat import Seat
 from muster.agents.consistency.voter import Voter
 from muster.runtime.actions import action
 from muster.runtime.agent import Agent, Every
@@ -57,6 +57,7 @@ from muster_protocol.errors import OutcomeUnknown, Refused, UsageError
 from muster_protocol.partition.quorum import Evidence
 from muster_protocol.raftguard.events import Role
 from muster_protocol.raftguard.steward import REPLACE_S
+from muster_protocol.raftguard.witness import Promises
 from muster_protocol.types import NO_CLUSTER, ClusterId, NodeId
 from muster_protocol.wire.hello import Purpose
 from muster_protocol.wire.raft import Configuration
@@ -86,9 +87,16 @@ class ConsistencyManager(Agent):
     name = "consistency"
 
     def __init__(
-        self, ports: Ports, *, expect: int, voters: int = 0, replace_after_s: float = REPLACE_S
+        self,
+        ports: Ports,
+        *,
+        expect: int,
+        voters: int = 0,
+        replace_after_s: float = REPLACE_S,
+        is_witness: bool = False,
     ) -> None:
-        """`expect` nodes found the cluster. `voters`, `replace_after_s`: see `Steward`."""
+        """`expect` nodes found the cluster. `voters`, `replace_after_s`: see `Steward`;
+        `is_witness`: see `Seat`."""
         look = action(name="CoordinateConsensus", params=NoParams)(self._look_for_candidates)
         self.actions = (look,)
         self.routes = {"cluster.node.*": look}
@@ -100,7 +108,7 @@ class ConsistencyManager(Agent):
         self._files = ports.world.files
         self._asked_leader: NodeId | None = None
         self._revision_heard = 0
-        self._hopes = Hopes()
+        self._evidence = QuorumEvidence(ports)
         self._nursery: trio.Nursery | None = None
         self._founding: Founding | None = None
         self._has_ended = self._has_resumed = False
@@ -112,11 +120,15 @@ class ConsistencyManager(Agent):
             clock=self._clock,
             leader=self.leader,
             learned=self._learned_leader,
-            voters_in_reach=ports.live_voters,
+            voters_in_reach=ports.live_replicas,
             address_of=ports.address_of,
         )
         self._seat = Seat(
-            ports, forwarder=self.forwarder, size=voters, replace_after_s=replace_after_s
+            ports,
+            forwarder=self.forwarder,
+            size=voters,
+            replace_after_s=replace_after_s,
+            is_witness=is_witness,
         )
 
     # --- the machine ------------------------------------------------------------------------
@@ -212,6 +224,7 @@ class ConsistencyManager(Agent):
         if data:
             self.cluster = ClusterId(data.decode("ascii"))
             self._ports.joined(self.cluster, "")
+            await self._seat.resume_witness(self.cluster, nursery)
 
     async def _found(self, effect: Found) -> None:
         assert self._founding is not None
@@ -243,7 +256,7 @@ class ConsistencyManager(Agent):
             is_due = self._clock.now() >= ask_at or not self._ports.verdict().may_act
             if self.cluster and not self.has_seat and is_due:
                 ask_at = self._clock.now() + ASK_CONFIGURATION_S
-                for voter in self._ports.live_voters():
+                for voter in self._ports.live_replicas():
                     answer = await self.forwarder.ask_configuration(voter)
                     if answer is not None:
                         self._seat.told(answer.configuration)
@@ -306,7 +319,7 @@ class ConsistencyManager(Agent):
         """The streams of this agent's purposes come to this instance while it serves."""
         handlers = {
             Purpose.BOOTSTRAP: self._serve_bootstrap,
-            Purpose.RAFT: self._serve_raft,
+            Purpose.RAFT: self._seat.serve_raft,
             Purpose.PROPOSE: self._serve_propose,
             Purpose.SNAPSHOT: self._serve_snapshot,
             Purpose.ENLIST: self._serve_enlist,
@@ -321,10 +334,6 @@ class ConsistencyManager(Agent):
     async def _serve_bootstrap(self, connection: PeerConnection) -> None:
         assert self._founding is not None
         await self._founding.serve(connection)
-
-    async def _serve_raft(self, connection: PeerConnection) -> None:
-        if self.voter is not None:
-            await self.voter.serve_raft(connection)
 
     async def _serve_snapshot(self, connection: PeerConnection) -> None:
         if self.voter is not None:
@@ -371,12 +380,18 @@ class ConsistencyManager(Agent):
     @property
     def role(self) -> str:
         """The voter's; "learner" where its vote does not count, "down" while it does not run,
-        "member" without a seat."""
+        "member" without a seat, "witness"."""
         if not self.has_seat:
-            return "member"
+            return "witness" if self._seat.witness is not None else "member"
         if self.voter is None:
             return "down"
         return self.voter.core.role.name.lower() if self.is_voter else "learner"
+
+    @property
+    def promises(self) -> Promises | None:
+        """Of this node as a witness."""
+        witness = self._seat.witness
+        return witness.machine.promises if witness is not None else None
 
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
@@ -553,49 +568,17 @@ class ConsistencyManager(Agent):
 
     def evidence(self) -> Evidence:
         """What this node knows about the quorum now."""
-        configuration, me = self.configuration, self._ports.me
-        if configuration is None or not self.cluster:
-            return Evidence((), (), is_voter=False, hears_quorum=False, leader=None)
-        voters = tuple(NodeId(voter.node) for voter in configuration.voters)
-        if self.has_seat and self.voter is None:
-            return Evidence(voters, (), is_voter=True, hears_quorum=False, leader=None)
-        if self.voter is None or not self.is_voter:
-            live = self._ports.live_voters()
-            reachable = tuple(voter for voter in voters if voter in live)
-            return Evidence(
-                voters, reachable, is_voter=False, hears_quorum=False, leader=self.leader()
-            )
-        guard = self.voter.core.guard
-        linked = guard.connected()
-        reachable = tuple(v for v in voters if v == me or v in linked or self._is_coming(v))
-        return Evidence(
-            voters,
-            reachable,
-            is_voter=True,
-            hears_quorum=guard.hears_quorum(self._clock.now(), HEARD_WITHIN_S),
-            leader=guard.leader,
-        )
+        return self._evidence.now(self._seat if self.cluster else None, self.leader())
 
     @property
     def configuration(self) -> Configuration | None:
         """The committed electorate, as far as this node knows it."""
-        return (
-            self.voter.committed_configuration
-            if self.voter is not None
-            else self._seat.configuration
-        )
+        return self._seat.committed_configuration
 
     @property
     def is_voter(self) -> bool:
         """Does this node's vote count? Not that of a learner, nor of a journal without a seat."""
-        return self.voter is not None and self.voter.is_voter
-
-    def _is_coming(self, voter: NodeId) -> bool:
-        assert self.voter is not None
-        since, lost_at = self._ports.alive_since(voter), self.voter.links.lost_at.get(voter, NEVER)
-        return since is not None and self._hopes.is_coming(
-            voter, lost_at=lost_at, alive_since=since, now=self._clock.now()
-        )
+        return self._seat.is_voter
 
     def leads(self) -> bool:
         """Is this node the leader, as far as it knows?"""

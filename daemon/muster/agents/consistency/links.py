@@ -2,7 +2,8 @@
 
 Of two nodes the one with the lower id dials, and keeps dialling; so there is one connection, and
 an older one that still delivers is told apart by its epoch (PySyncObj's issue 189). The other one
-dials too if nothing comes for `PATIENCE_S`: the lower one may not know yet that it has a seat. Whom
+dials too if nothing comes for `PATIENCE_S`: the lower one may not know yet that it has a seat. A
+witness dials nobody. Whom
 a voter dials is said by its electorate; whom it accepts, is not: any node of the cluster with a
 journal, because its own electorate may be the older one (`raftguard/peers`). Each link has
 a bounded queue of frames. A peer that does not read gets its link closed when the queue is full:
@@ -161,7 +162,7 @@ class VoterLinks:
         with scope:
             pause_s = REDIAL_MIN_S
             while True:
-                if peer < self._me:
+                if peer < self._me and peer != self._configuration().witness:
                     await self._be_dialled(peer)
                 elif peer in self._links:  # it did not wait for us, and why should we break it?
                     await self._links[peer].ended.wait()

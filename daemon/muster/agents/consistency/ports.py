@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from muster_protocol.effects import Notify
+from muster_protocol.effects import Notify, Persist
 from muster_protocol.partition.quorum import Verdict
 from muster_protocol.raftguard.steward import Candidate
 from muster_protocol.types import Address, ClusterId, NodeId
@@ -39,6 +39,9 @@ class Ports:
     notify: Callable[[Notify], None]
     address_of: Callable[[NodeId], Address | None]
     live_voters: Callable[[], tuple[NodeId, ...]]
+    """Members in reach that say they have a seat, the witness too."""
+    live_replicas: Callable[[], tuple[NodeId, ...]]
+    """Those of them that have the data."""
     alive_since: Callable[[NodeId], float | None]
     """Since when gossip shows a member alive; None if it does not."""
     candidates: Callable[[], CandidateView]
@@ -47,5 +50,7 @@ class Ports:
     verdict: Callable[[], Verdict]
     load_record: Callable[[str], bytes | None]
     """A record of this agent by name; blocks."""
+    save_record: Callable[[Persist], Awaitable[None]]
+    """Make a record of this agent durable."""
     joined: Callable[[ClusterId, str], None]
     """Called with the cluster id and this node's journal generation ("": no seat)."""

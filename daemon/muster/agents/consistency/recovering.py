@@ -25,17 +25,19 @@ import msgspec
 
 from muster.agents.consistency.replica import Replica
 from muster.entropy import Entropy
+from muster.runtime.executor import read_record
 from muster.storage.files import Files
 from muster.storage.images import write_log
 from muster.storage.journal import Journal, Recovered, engine_entry, is_segment, sequence_of
 from muster.storage.recovery import read_journal
 from muster.storage.snapshots import SnapshotStore
-from muster.storage.succession import Staged, begin_life, settle, stage_ancestors
+from muster.storage.succession import WITNESS_NAME, Staged, begin_life, settle, stage_ancestors
 from muster.storage.superblock import MARK_KEY_BYTES, Superblock, read_superblock
 from muster_protocol.consistency.registry import Registry
 from muster_protocol.errors import RemoteError, StorageCorrupt
 from muster_protocol.raftguard.survivors import Survey, sole_voter
 from muster_protocol.raftguard.translation import batch_of, call_of
+from muster_protocol.raftguard.witness import load_promises
 from muster_protocol.types import ClusterId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import Entry, Reconfiguration, Voter, is_reconfiguration
@@ -73,7 +75,34 @@ class Held:
             voters=electorate.voters,
             learners=electorate.learners,
             electorate_index=electorate.index,
+            witness=electorate.witness,
         )
+
+
+def witness_survey(files: Files, name: str) -> Survey | None:
+    """What a witness's directory says; None where it is none. Blocks.
+
+    Errors: StorageCorrupt, StorageError.
+    """
+    path = files.describe(WITNESS_NAME)
+    promises = load_promises(read_record(files, WITNESS_NAME), path=path)
+    if promises is None:
+        return None
+    return Survey(
+        name=name,
+        node=promises.node,
+        cluster=promises.cluster,
+        generation=promises.generation,
+        term=promises.term,
+        last_term=promises.mark_term,
+        last_index=promises.mark_index,
+        committed_index=0,
+        revision=0,
+        keys=0,
+        voters=(),
+        electorate_index=0,
+        is_witness=True,
+    )
 
 
 def held(files: Files) -> Held | None:

@@ -6,12 +6,14 @@ it is gone (`seating` has what that does to the disk).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
+from muster.agents.consistency.evidence import HEARD_WITHIN_S
 from muster.agents.consistency.seating import (
     ENLIST_S,
+    GENERATION_BYTES,
     answer_enlisting,
     ask_to_enlist,
     enlist_request,
@@ -23,11 +25,22 @@ from muster.agents.consistency.seating import (
 )
 from muster.agents.consistency.stewardship import Stewardship
 from muster.agents.consistency.voter import Surroundings, Voter, load_state
+from muster.agents.consistency.witness import WitnessSeat
+from muster.storage.succession import WITNESS_NAME
 from muster.storage.superblock import Superblock, read_superblock
 from muster_protocol.effects import Notify
-from muster_protocol.errors import RemoteError
+from muster_protocol.errors import RemoteError, StorageCorrupt
+from muster_protocol.raftguard.witness import (
+    RECORD_FORMAT,
+    WITNESS_RECORD,
+    Promises,
+    load_promises,
+    persist,
+)
 from muster_protocol.types import ClusterId, NodeId
+from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import Configuration
+from muster_protocol.wire.seats import Enlisted, EnlistRequest, NotEnlisted
 
 if TYPE_CHECKING:
     from muster.agents.consistency.forwarding import Forwarder
@@ -35,17 +48,22 @@ if TYPE_CHECKING:
     from muster.net.peers import PeerConnection
 
 
-HEARD_WITHIN_S: Final = 1.5
-"""A quorum that was heard so lately counts as heard: the leader's own fallback time."""
-
-
 class Seat:
     """Or the lack of one, of this node."""
 
     def __init__(
-        self, ports: Ports, *, forwarder: Forwarder, size: int, replace_after_s: float
+        self,
+        ports: Ports,
+        *,
+        forwarder: Forwarder,
+        size: int,
+        replace_after_s: float,
+        is_witness: bool,
     ) -> None:
-        """`size`, `replace_after_s`: see `Steward`."""
+        """`size`, `replace_after_s`: see `Steward`. `is_witness`: this node is to be one, and
+        nothing else."""
+        self.is_witness = is_witness
+        self.witness: WitnessSeat | None = None
         self._ports = ports
         self._forwarder = forwarder
         self._size = size
@@ -64,6 +82,17 @@ class Seat:
     def voter(self) -> Voter | None:
         """This node's voter, while it runs. One that has ended says what was true then."""
         return self._voter if self._voter is not None and self._voter.is_running else None
+
+    @property
+    def committed_configuration(self) -> Configuration | None:
+        """The committed electorate, as far as this node knows it."""
+        voter = self.voter
+        return voter.committed_configuration if voter is not None else self.configuration
+
+    @property
+    def is_voter(self) -> bool:
+        """Does this node's vote count? Not that of a learner, nor of a journal without a seat."""
+        return self.voter is not None and self.voter.is_voter
 
     @property
     def stewardship(self) -> Stewardship | None:
@@ -140,21 +169,82 @@ class Seat:
 
     # --- how it comes -------------------------------------------------------------------------
 
-    async def _enlist(self, node: NodeId, configuration: Configuration) -> str:
-        """As leader: the generation of the journal that a member has made for us, or ""."""
+    async def _enlist(self, node: NodeId, request: EnlistRequest) -> str:
+        """As leader: the generation of what a member has made for us, or ""."""
         address = self._ports.address_of(node)
         answer = ""
         if address is not None:
             with self._ports.world.clock.move_on_after(ENLIST_S):
-                answer = await ask_to_enlist(self._ports.streams, node, address, configuration)
+                answer = await ask_to_enlist(self._ports.streams, node, address, request)
         return answer
 
     async def answer_enlisting(
         self, connection: PeerConnection, cluster: ClusterId, nursery: trio.Nursery
     ) -> None:
-        """A leader wants us to make a journal. Errors: RemoteError."""
+        """A leader wants us to have a seat. Errors: RemoteError."""
         if not cluster:
             raise RemoteError("enlist", "this node belongs to no cluster")
+        request = await enlist_request(connection)
+        if request.as_witness != self.is_witness:
+            what = "a witness, and keeps no data" if self.is_witness else "no witness"
+            await connection.send(encode(NotEnlisted(f"this node is {what}")))
+        elif self.is_witness:
+            generation = await self._enlist_witness(cluster, nursery)
+            await connection.send(encode(Enlisted(generation)))
+        else:
+            await self._enlist_replica(connection, request.configuration, cluster, nursery)
+
+    async def _enlist_witness(self, cluster: ClusterId, nursery: trio.Nursery) -> str:
+        """The generation of its promises, the first of which is made now if need be. A seat that
+        was lost is no reason to forget any."""
+        async with self._changing:
+            if self.witness is None:
+                generation = self._ports.world.entropy.token_bytes(GENERATION_BYTES).hex()
+                promises = Promises(RECORD_FORMAT, self._ports.me, cluster, generation)
+                await self._ports.save_record(persist(promises))
+                await self.bear_witness(promises, nursery)
+            assert self.witness is not None
+            return self.witness.machine.promises.generation
+
+    async def resume_witness(self, cluster: ClusterId, nursery: trio.Nursery) -> None:
+        """Go on with what an earlier start has promised. Errors: StorageError, StorageCorrupt."""
+        ports = self._ports
+        data = await ports.world.offload.run(lambda: ports.load_record(WITNESS_RECORD), kind="read")
+        path = ports.world.files.describe(WITNESS_NAME)
+        promises = load_promises(data, path=path)
+        if promises is None:
+            return
+        if promises.cluster != cluster:
+            raise StorageCorrupt(f"{path}: of another cluster, {promises.cluster[:8]}")
+        await self.bear_witness(promises, nursery)
+
+    async def bear_witness(self, promises: Promises, nursery: trio.Nursery) -> None:
+        """Run the witness of these promises, which are on the disk, in `nursery`."""
+        ports = self._ports
+        self.witness = WitnessSeat(
+            promises,
+            world=ports.world,
+            streams=ports.streams,
+            recorder=ports.recorder,
+            save=ports.save_record,
+        )
+        await nursery.start(self.witness.run)
+        ports.joined(ClusterId(promises.cluster), promises.generation)
+
+    async def serve_raft(self, connection: PeerConnection) -> None:
+        """A voter dialled. Errors: RemoteError."""
+        if self.witness is not None:
+            await self.witness.serve_raft(connection)
+        elif self.voter is not None:
+            await self.voter.serve_raft(connection)
+
+    async def _enlist_replica(
+        self,
+        connection: PeerConnection,
+        told: Configuration,
+        cluster: ClusterId,
+        nursery: trio.Nursery,
+    ) -> None:
 
         async def make(told: Configuration) -> Superblock:
             world, me = self._ports.world, self._ports.me
@@ -163,7 +253,6 @@ class Seat:
             await self.take(block, nursery)
             return block
 
-        told = await enlist_request(connection)
         async with self._changing:
             if self.voter is not None and is_dismissed(self.voter, told):
                 await self._give_up(told)
@@ -180,7 +269,7 @@ class Seat:
         hears = voter.core.guard.hears_quorum(self._ports.world.clock.now(), HEARD_WITHIN_S)
         if hears and voter.configuration.seat(voter.me) is not None:
             return
-        for other in self._ports.live_voters():
+        for other in self._ports.live_replicas():
             answer = await self._forwarder.ask_configuration(other)
             if answer is None or not is_dismissed(voter, answer.configuration):
                 continue

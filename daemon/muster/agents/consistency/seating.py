@@ -79,15 +79,15 @@ def fresh_block(
 
 
 async def ask_to_enlist(
-    streams: PeerStreams, peer: NodeId, address: Address, configuration: Configuration
+    streams: PeerStreams, peer: NodeId, address: Address, request: EnlistRequest
 ) -> str:
-    """The generation of the journal that `peer` has made; "" if it did not."""
+    """The generation of what `peer` has made; "" if it did not."""
     try:
         connection = await streams.dial(peer, address, Purpose.ENLIST)
     except (RemoteError, OSError, trio.BrokenResourceError):
         return ""  # counted by the streams
     try:
-        await connection.send(encode(EnlistRequest(configuration)))
+        await connection.send(encode(request))
         data = await connection.receive()
         answer = decode_enlist(data) if data else None
         return answer.generation if isinstance(answer, Enlisted) else ""
@@ -97,12 +97,12 @@ async def ask_to_enlist(
         await connection.aclose()
 
 
-async def enlist_request(connection: PeerConnection) -> Configuration:
-    """The committed electorate with which a leader asks. Errors: RemoteError."""
+async def enlist_request(connection: PeerConnection) -> EnlistRequest:
+    """What a leader asks. Errors: RemoteError."""
     request = decode_enlist(await connection.receive())
     if not isinstance(request, EnlistRequest):
         raise RemoteError("enlist", "an answer where a question was expected")
-    return request.configuration
+    return request
 
 
 async def answer_enlisting(

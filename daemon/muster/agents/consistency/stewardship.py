@@ -14,7 +14,7 @@ import trio
 
 from muster_protocol.effects import Notify
 from muster_protocol.errors import OutcomeUnknown, Refused
-from muster_protocol.raftguard.electorate import with_learner
+from muster_protocol.raftguard.electorate import with_learner, with_witness
 from muster_protocol.raftguard.events import Role
 from muster_protocol.raftguard.seats import TOO_FEW, Seats
 from muster_protocol.raftguard.steward import (
@@ -29,7 +29,7 @@ from muster_protocol.raftguard.steward import (
 )
 from muster_protocol.types import NodeId
 from muster_protocol.wire.raft import Configuration, Voter
-from muster_protocol.wire.seats import SeatRequest
+from muster_protocol.wire.seats import EnlistRequest, SeatRequest
 
 if TYPE_CHECKING:
     from muster.agents.consistency.voter import Voter as RunningVoter
@@ -56,10 +56,10 @@ class Stewardship:
         size: int,
         replace_after_s: float,
         members: Callable[[], Mapping[NodeId, Candidate]],
-        enlist: Callable[[NodeId, Configuration], Awaitable[str]],
+        enlist: Callable[[NodeId, EnlistRequest], Awaitable[str]],
         notify: Callable[[Notify], None],
     ) -> None:
-        """`enlist` asks a member to make a journal, and returns its generation; "" if it has not.
+        """`enlist` asks a member, and returns the generation of what it made; "" if it has not.
         `size`, `replace_after_s`: as for `Steward`."""
         self._voter = voter
         self._clock = clock
@@ -90,7 +90,7 @@ class Stewardship:
         """
         self._lead()
         if request.what == "transfer":
-            if not self._voter.core.guard.connected():
+            if not self._voter.core.guard.peers.connected_replicas():
                 raise Refused("conflict", "there is no other voter that could lead")
             self._voter.transfer_leadership()
             return
@@ -166,7 +166,7 @@ class Stewardship:
         if isinstance(step, HandOver):
             self._voter.transfer_leadership(step.avoid)
         elif isinstance(step, Enlist):
-            await self._take_in(step.node)
+            await self._take_in(step)
         return True
 
     async def _change(self, wanted: Configuration) -> bool:
@@ -181,14 +181,18 @@ class Stewardship:
             self._propose(wanted)
         return True
 
-    async def _take_in(self, node: NodeId) -> None:
-        generation = await self._enlist(node, self._held())
+    async def _take_in(self, step: Enlist) -> None:
+        node = step.node
+        generation = await self._enlist(node, EnlistRequest(self._held(), step.as_witness))
         if not self._may_change():
             return
+        held = self._held()
         if not generation:
             self._steward.could_not_enlist(node, self._clock.now())
-        elif self._held().seat(node) is None:
-            await self._change(with_learner(self._held(), Voter(node, generation)))
+        elif held.seat(node) is None and not step.as_witness:
+            await self._change(with_learner(held, Voter(node, generation)))
+        elif not self._steward.why_no_witness(held):
+            await self._change(with_witness(held, Voter(node, generation)))
 
     def _propose(self, wanted: Configuration) -> None:
         refusal = self._voter.core.guard.why_not_change(wanted)

@@ -175,7 +175,7 @@ class Voter:
         self._refused: bytes | None = None
         self.sync_seconds = Histogram()
         """Of group commits, from taking what is to be written until the loop knows it synced."""
-        self.divergence = Divergence(me=self.me, replicas=len(self.configuration.seats))
+        self.divergence = Divergence(me=self.me, replicas=len(self.configuration.replicas))
 
     def _compaction(self) -> Compaction[Registry]:
         return Compaction(
@@ -198,7 +198,7 @@ class Voter:
         configuration = self.configuration
         effects = self._tape.handle(event, now=now)
         if self.configuration is not configuration:
-            self.divergence.replicas = len(self.configuration.seats)
+            self.divergence.replicas = len(self.configuration.replicas)
             self.links.reconfigured()
         if was_leader and self.core.role is not Role.LEADER:
             self.proposals.leadership_lost()

@@ -30,8 +30,9 @@ from muster.sim.machines.heap import EventHeap
 from muster.sim.machines.snapshots import SnapshotPlan, Snapshots
 from muster.sim.machines.voter import GENERATION, Birth, SimVoter, Watcher
 from muster.sim.machines.ways import Way, Ways
+from muster.sim.machines.witness import SimWitness
 from muster.sim.sizes import sizes_of_core
-from muster_protocol.effects import DeadlineReached, Effect, Notify
+from muster_protocol.effects import DeadlineReached, Effect, Notify, Persist
 from muster_protocol.errors import StorageCorrupt, StorageError
 from muster_protocol.raftguard.electorate import at_index
 from muster_protocol.raftguard.events import (
@@ -50,10 +51,11 @@ from muster_protocol.raftguard.events import (
     SendFrame,
 )
 from muster_protocol.types import NodeId
-from muster_protocol.wire.raft import Configuration, Voter
+from muster_protocol.wire.raft import Append, Configuration, SnapshotOffer, Voter
 
 R = TypeVar("R")
 
+WITH_DATA: Final = (Append, SnapshotOffer)
 NOBODY: Final = Configuration(())
 
 
@@ -72,8 +74,10 @@ class RaftVoters(EventHeap):
         straggling: float = 0.0,
         snapshots: SnapshotPlan | None = None,
         spares: int = 0,
+        with_witness: bool = False,
     ) -> None:
-        """`spares` more nodes have no journal until they are enlisted. `frame_s`: least and longest
+        """`spares` more nodes have no journal until they are enlisted, and one more may be a
+        witness. `frame_s`: least and longest
         delay of a frame. Without `is_fifo`, frames of a connection overtake each other, and with a
         chance of `repeated` they come twice, of `straggling` seconds late: the real streams never
         let them, but the guard's rules (D2, D3, D4) must not depend on that."""
@@ -99,7 +103,15 @@ class RaftVoters(EventHeap):
         (`fail_sync`)."""
         self._failing: dict[NodeId, None] = {}
         founders = self.ids[:n]
-        self.configuration = Configuration(tuple(Voter(i, GENERATION) for i in founders))
+        self.witness: SimWitness | None = None
+        if with_witness:
+            self.ids.append(NodeId(f"{n + spares + 1:032x}"))
+            self.witness = SimWitness(self.ids[-1], random.Random(f"{seed}/witness"))
+        seats = (*founders, self.witness.id) if self.witness is not None else founders
+        self.configuration = Configuration(
+            tuple(Voter(i, GENERATION) for i in seats),
+            witness=self.witness.id if self.witness is not None else "",
+        )
         self._births = dict.fromkeys(founders, Birth(0, self.configuration))
         self._born = itertools.count(1)
         self.nodes: dict[NodeId, SimVoter] = {}
@@ -117,6 +129,11 @@ class RaftVoters(EventHeap):
 
     def live(self) -> list[SimVoter]:
         return [n for n in self.nodes.values() if n.up]
+
+    def is_up(self, node_id: NodeId) -> bool:
+        """Does a voter, or the witness, of this id run?"""
+        party = self._party(node_id)
+        return party is not None and party.up
 
     def propose(self, node: SimVoter, data: bytes) -> None:
         self.step(node, Propose(data))
@@ -139,6 +156,11 @@ class RaftVoters(EventHeap):
         self._arm(node)
 
     def crash(self, node_id: NodeId, *, lose_unsynced: bool = True) -> None:
+        if (witness := self._witness(node_id)) is not None:
+            witness.crash()
+            for other in list(witness.links):
+                self._disconnect(node_id, other)
+            return
         node = self.nodes[node_id]
         node.up = False
         if lose_unsynced and node.under_way is not None:
@@ -160,6 +182,9 @@ class RaftVoters(EventHeap):
 
     def restart(self, node_id: NodeId) -> None:
         """Errors: StorageCorrupt, and StorageError that is not a loss of power."""
+        if (witness := self._witness(node_id)) is not None:
+            self._restart_witness(witness)
+            return
         disk = self._disks[node_id]
         generation = disk.generation
         if node_id not in self.nodes or self.nodes[node_id].up:
@@ -266,9 +291,19 @@ class RaftVoters(EventHeap):
         self.nodes[node_id] = node
         self.claims.holds(node.name, node.journal)
         for other in self.ids:
-            if other in self.nodes and other != node_id:
+            if other != node_id:
                 self._connect(node_id, other)
         self._arm(node)
+
+    def _witness(self, node_id: NodeId) -> SimWitness | None:
+        is_it = self.witness is not None and self.witness.id == node_id
+        return self.witness if is_it else None
+
+    def _restart_witness(self, witness: SimWitness) -> None:
+        if not witness.up:
+            witness.restart()
+            for other in self.nodes:
+                self._connect(witness.id, other)
 
     def _applied(self, node: SimVoter, index: int, data: bytes) -> None:
         term = node.journal.entry_at(index).term
@@ -281,7 +316,8 @@ class RaftVoters(EventHeap):
         self.snapshots.applied(node, index)
 
     def _is_on_majority(self, node: SimVoter, index: int, term: int) -> None:
-        holders = (each.name for each in self.nodes.values() if each.holds(index, term))
+        parties = (*self.nodes.values(), *([self.witness] if self.witness is not None else ()))
+        holders = (each.name for each in parties if each.holds(index, term))
         known = node.journal.electorates
         since = known.all.index(known.at(index))
         voters = ([_name(v) for v in made.voters] for made in known.all[since:])
@@ -293,7 +329,7 @@ class RaftVoters(EventHeap):
             self.replicas.holds(node.name, node.history.last_index, node.history.digest)
 
     def _connect(self, a: NodeId, b: NodeId) -> None:
-        one, two = self.nodes.get(a), self.nodes.get(b)
+        one, two = self._party(a), self._party(b)
         if (
             one is None
             or two is None
@@ -305,19 +341,55 @@ class RaftVoters(EventHeap):
             return
         epoch = next(self._epochs)
         one.links[b] = two.links[a] = epoch
-        self.step(one, PeerUp(b, epoch, two.birth.generation))
-        self.step(two, PeerUp(a, epoch, one.birth.generation))
+        self._tell(one, PeerUp(b, epoch, two.generation))
+        self._tell(two, PeerUp(a, epoch, one.generation))
 
     def _disconnect(self, a: NodeId, b: NodeId) -> None:
-        if a not in self.nodes or b not in self.nodes:
+        one, two = self._party(a), self._party(b)
+        if one is None or two is None:
             return
-        epoch = self.nodes[a].links.pop(b, None)
-        self.nodes[b].links.pop(a, None)
+        epoch = one.links.pop(b, None)
+        two.links.pop(a, None)
         if epoch is None:
             return
-        for here, there in ((a, b), (b, a)):
-            if self.nodes[here].up:
-                self.step(self.nodes[here], PeerDown(there, epoch))
+        for here, there in ((one, b), (two, a)):
+            if here.up:
+                self._tell(here, PeerDown(there, epoch))
+
+    def _party(self, node_id: NodeId) -> SimVoter | SimWitness | None:
+        return self.nodes.get(node_id) or self._witness(node_id)
+
+    def _tell(self, party: SimVoter | SimWitness, event: Any) -> None:
+        if isinstance(party, SimVoter):
+            self.step(party, event)
+        else:
+            self._step_witness(party, event)
+
+    def _step_witness(self, witness: SimWitness, event: Any) -> None:
+        for effect in witness.machine.handle(event, now=self.now):
+            if witness.outbox or isinstance(effect, Persist):
+                witness.outbox.append(effect)
+                if len(witness.outbox) == 1:
+                    self._persist(witness)
+            else:
+                self._say(witness, effect)
+
+    def _persist(self, witness: SimWitness) -> None:
+        delay_s = self.rng.uniform(0.0005, self.sync_s_max)
+        self.at(delay_s, self._persisted, witness, witness.outbox[0])
+
+    def _persisted(self, witness: SimWitness, effect: Effect) -> None:
+        if not witness.up or not witness.outbox or witness.outbox[0] is not effect:
+            return  # it died meanwhile
+        witness.persisted()
+        while witness.outbox and not isinstance(witness.outbox[0], Persist):
+            self._say(witness, witness.outbox.popleft())
+        if witness.outbox:
+            self._persist(witness)
+
+    def _say(self, witness: SimWitness, effect: Effect) -> None:
+        assert isinstance(effect, SendFrame), f"unexpected effect {effect}"
+        self._send(witness, effect)
 
     def _commit(self, node: SimVoter, work: Callable[[], None]) -> None:
         if not node.up:
@@ -370,16 +442,18 @@ class RaftVoters(EventHeap):
         else:
             raise AssertionError(f"unexpected effect {effect}")
 
-    def _send(self, node: SimVoter, effect: SendFrame) -> None:
+    def _send(self, node: SimVoter | SimWitness, effect: SendFrame) -> None:
+        if self._witness(effect.peer) is not None and isinstance(effect.frame, WITH_DATA):
+            raise Violated("witness without data", f"{node.name} sent it {effect.frame}")
         epoch = node.links.get(effect.peer)
         if epoch is not None:
             for delay_s in self.ways.delays((node.id, effect.peer), self.now):
                 self.at(delay_s, self._receive, node.id, effect.peer, epoch, effect.frame)
 
     def _receive(self, sender: NodeId, receiver: NodeId, epoch: int, frame: Any) -> None:
-        node = self.nodes.get(receiver)
+        node = self._party(receiver)
         if node is not None and node.up and node.links.get(sender) == epoch:
-            self.step(node, FrameReceived(sender, epoch, frame))
+            self._tell(node, FrameReceived(sender, epoch, frame))
 
 
 def _name(seat: Voter) -> str:

@@ -64,6 +64,10 @@ CHANGING_ELECTORATES: Final = 0.4
 that."""
 
 
+WITNESSES: Final = 0.2
+"""Share of the runs with a witness, and an even number of voters beside it."""
+
+
 @dataclass(frozen=True)
 class RaftOptions:
     """What was drawn. Times in seconds."""
@@ -93,10 +97,16 @@ class RaftOptions:
     change_gap_s: float = 0.0
     """Mean time between changes of the electorate, where there are spares."""
 
+    with_witness: bool = False
+    """There is a witness beside the voters."""
+
 
 def draw(seed: int, *, for_s: float = 15.0) -> RaftOptions:
     """The options of this seed."""
     options = _draw(seed, for_s)
+    witness = random.Random(f"{seed}/witness")
+    if witness.random() < WITNESSES:
+        options = replace(options, voters=witness.choice((2, 2, 2, 4)), with_witness=True)
     rng = random.Random(f"{seed}/electorate")
     if rng.random() >= CHANGING_ELECTORATES:
         return options
@@ -203,6 +213,7 @@ class RaftRun:
             straggling=0.0 if options.is_fifo else options.straggling,
             snapshots=options.snapshots,
             spares=options.spares,
+            with_witness=options.with_witness,
         )
         electorate = random.Random(f"{options.seed}/changes")
         self.reconfiguring = Reconfiguring(self.voters, electorate)
@@ -220,7 +231,7 @@ class RaftRun:
             "transfer": self._transfer,
             "comeback": self._comeback,
             "power-off-at-work": self._power_off_at_work,
-            "fail-sync": self.voters.fail_sync,
+            "fail-sync": self._fail_sync,
         }
         self.voters.on_power_failed = self._power_failed
 
@@ -247,7 +258,7 @@ class RaftRun:
 
     def _fault(self) -> None:
         kind = self._rng.choice(self._options.kinds)
-        self._faults[kind](self._rng.choice(list(self.voters.nodes)))
+        self._faults[kind](self._rng.choice(self._parties()))
         self.voters.at(self._rng.expovariate(1.0 / self._options.fault_gap_s), self._fault)
 
     def _change(self) -> None:
@@ -255,7 +266,7 @@ class RaftRun:
         self.voters.at(self._rng.expovariate(1.0 / self._options.change_gap_s), self._change)
 
     def _crash_all(self, _: NodeId) -> None:
-        for each in list(self.voters.nodes):
+        for each in self._parties():
             self._crash(each, lose_unsynced=True)
 
     def _crash_leader(self, _: NodeId) -> None:
@@ -269,7 +280,7 @@ class RaftRun:
     def _hold_way(self, node: NodeId) -> None:
         """To or from a leader, usually: that is where the frames are."""
         others = [leader for leader in self._leader_ids() if leader != node]
-        for other in others or [self._rng.choice(list(self.voters.nodes))]:
+        for other in others or [self._rng.choice(self._parties())]:
             way = (node, other) if self._rng.random() < 0.5 else (other, node)
             self.voters.hold((way,), self._lasts_s())
 
@@ -280,7 +291,7 @@ class RaftRun:
     def _hold_off(self, leader: NodeId, for_s: float) -> list[NodeId]:
         """A leader and as many more as do not make a majority, from all others and back; returns
         who is with it."""
-        others = [each for each in self.voters.nodes if each != leader]
+        others = [each for each in self._parties() if each != leader]
         few = self._rng.sample(others, max(0, (len(others) - 2) // 2))
         many = [each for each in others if each not in few]
         ways = [way for one in (leader, *few) for two in many for way in ((one, two), (two, one))]
@@ -301,7 +312,7 @@ class RaftRun:
         """Leaders hand over to whom they like, so again and again. Then the few do not hear the one
         that is back, and as many others as it could do without if those few still counted."""
         if node in self._leader_ids():
-            others = [each for each in self.voters.nodes if each not in (node, *few)]
+            others = [each for each in self._parties() if each not in (node, *few)]
             hearing = self._rng.randint(1, max(1, len(few)))
             deaf = self._rng.sample(others, max(0, len(others) - hearing))
             self.voters.hold([(node, each) for each in (*few, *deaf)], self._lasts_s())
@@ -314,7 +325,12 @@ class RaftRun:
             self.voters.step(leader, TransferLeadership())
 
     def _power_off_at_work(self, node: NodeId) -> None:
-        self.voters.nodes[node].disk.power_off_in(self._rng.randrange(12))
+        if node in self.voters.nodes:
+            self.voters.nodes[node].disk.power_off_in(self._rng.randrange(12))
+
+    def _fail_sync(self, node: NodeId) -> None:
+        if node in self.voters.nodes:
+            self.voters.fail_sync(node)
 
     def _power_failed(self, node: NodeId) -> None:
         self.voters.at(self._lasts_s(), self.voters.restart, node)
@@ -322,8 +338,13 @@ class RaftRun:
     def _leader_ids(self) -> list[NodeId]:
         return [leader.id for leader in self.voters.leaders()]
 
+    def _parties(self) -> list[NodeId]:
+        """Who can be hurt."""
+        witness = self.voters.witness
+        return [*self.voters.nodes, *([witness.id] if witness is not None else ())]
+
     def _crash(self, node: NodeId, *, lose_unsynced: bool) -> None:
-        if node in self.voters.nodes and self.voters.nodes[node].up:
+        if self.voters.is_up(node):
             self.voters.crash(node, lose_unsynced=lose_unsynced)
             self.voters.at(self._lasts_s(), self.voters.restart, node)
 
@@ -341,6 +362,8 @@ class RaftRun:
         for node in list(voters.nodes):
             voters.nodes[node].disk.power_off_in(None)
             voters.restart(node)
+        if voters.witness is not None:
+            voters.restart(voters.witness.id)
         voters.heal()
         deadline = voters.now + RECOVER_S
         while voters.now < deadline:

@@ -16,9 +16,9 @@ from muster.sim.checkers.violated import Violated
 from muster.sim.machines.raft import RaftVoters
 from muster.sim.machines.voter import SimVoter
 from muster_protocol.limits import VOTERS_MAX
-from muster_protocol.raftguard.electorate import promoted, with_learner, without
+from muster_protocol.raftguard.electorate import promoted, with_learner, with_witness, without
 from muster_protocol.types import NodeId
-from muster_protocol.wire.raft import Configuration
+from muster_protocol.wire.raft import Configuration, Voter
 
 
 class Reconfiguring:
@@ -34,6 +34,7 @@ class Reconfiguring:
             self._voter,
             self._removal,
             self._two_at_once,
+            *((self._witness,) if voters.witness is not None else ()),
         )
 
     def change(self) -> None:
@@ -57,7 +58,9 @@ class Reconfiguring:
 
     def _learner(self, leader: SimVoter) -> Configuration | None:
         now = leader.journal.configuration
-        others = [each for each in self._voters.ids if now.seat(each) is None]
+        witness = self._voters.witness
+        ids = [each for each in self._voters.ids if witness is None or each != witness.id]
+        others = [each for each in ids if now.seat(each) is None]
         if not others or len(now.learners) == VOTERS_MAX:
             return None
         seat = self._voters.enlist(self._rng.choice(others), now)
@@ -73,6 +76,13 @@ class Reconfiguring:
         now = leader.journal.configuration
         others = [each.node for each in now.seats if each.node != leader.id]
         return without(now, self._rng.choice(others)) if others else None
+
+    def _witness(self, leader: SimVoter) -> Configuration | None:
+        """It gets a seat, if it has none. Its promises are those of its earlier one."""
+        now, witness = leader.journal.configuration, self._voters.witness
+        if witness is None or now.witness:
+            return None
+        return with_witness(now, Voter(witness.id, witness.generation))
 
     def _two_at_once(self, leader: SimVoter) -> Configuration | None:
         """Errors: Violated if it is not refused."""

@@ -110,6 +110,11 @@ class SimVoter:
         watcher.replaced(self)
 
     @property
+    def generation(self) -> str:
+        """Of its journal."""
+        return self.birth.generation
+
+    @property
     def applied(self) -> list[tuple[int, bytes]]:
         """Index and command of all that was ever applied."""
         return self.history.items

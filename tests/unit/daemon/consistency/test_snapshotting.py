@@ -152,5 +152,5 @@ async def test_a_snapshot_that_took_its_place_begins_anew(
 def test_the_request_is_written_as_ever() -> None:
     manifest = Manifest(Entry(b"p", 8, 3), Entry(b"l", 9, 3), CONFIGURATION, 10, b"d" * 32)
     entries, voter = "93c401700803 93c4016c0903", "92 d920" + "61" * 32 + "b0" + "63" * 16
-    written = f"92 95 {entries} 95 91 {voter} 01 90 00 90 0a c420 {'64' * 32} 04"
+    written = f"92 95 {entries} 96 91 {voter} 01 90 00 90 a0 0a c420 {'64' * 32} 04"
     assert encode(SnapshotWanted(manifest, 4)) == bytes.fromhex(written)

@@ -113,7 +113,17 @@ def test_the_largest_update_fits_a_packet_with_room_for_an_answer() -> None:
 
 
 def test_sync_table_of_a_later_version_is_read() -> None:
-    row = [A, "a", ["10.0.0.1", 7411], 1, 2, [0, 0, "", "", 0, False, {}, "new"], 5, B, "newer"]
+    row = [
+        A,
+        "a",
+        ["10.0.0.1", 7411],
+        1,
+        2,
+        [0, 0, "", "", 0, False, {}, False, "new"],
+        5,
+        B,
+        "newer",
+    ]
     table = decode_sync_table(encode([32, [row], "newest"]))
     assert table.members[0].state is MemberState.FAILED
     assert table.members[0].by == B

@@ -11,6 +11,7 @@ from muster_protocol.raftguard.electorate import (
     promoted,
     why_not_next,
     with_learner,
+    with_witness,
     without,
 )
 from muster_protocol.types import NodeId
@@ -81,3 +82,32 @@ def test_a_snapshot_gets_the_electorate_at_its_own_index() -> None:
     assert electorates.at(9) == electorates.latest == later
     electorates.truncated(9)
     assert electorates.latest == THREE
+
+
+# --- the witness ----------------------------------------------------------------------------------
+
+TWO = Configuration(SEATS[:2], 2)
+SITE = with_witness(TWO, SEATS[2])
+
+
+def test_a_witness_gets_a_seat_without_having_learnt_and_loses_it() -> None:
+    assert why_not_next(TWO, SITE) == ""
+    assert refusal(SITE, held=TWO, matched=0) == ""
+    assert (SITE.majority, SITE.data_voters, SITE.replicas) == (2, TWO.voters, TWO.voters)
+    assert without(SITE, SEATS[2].node) == TWO
+    assert why_not_next(SITE, TWO) == ""
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "why"),
+    [
+        (SITE, Configuration(SITE.voters, 2), "cannot become another voter"),
+        (TWO, Configuration(TWO.voters, 2, witness=SEATS[1].node), "is a new voter"),
+        (SITE, with_witness(SITE, SEATS[3]), "the only one"),
+        (SITE, without(without(SITE, SEATS[0].node), SEATS[1].node), "nobody would be left"),
+        (TWO, promoted(with_learner(SITE, SEATS[3]), SEATS[3].node), "more than one voter"),
+    ],
+    ids=["becomes a voter", "was a voter", "a second one", "alone", "with another one"],
+)
+def test_what_a_witness_is_it_stays(held: Configuration, wanted: Configuration, why: str) -> None:
+    assert why in why_not_next(held, wanted)

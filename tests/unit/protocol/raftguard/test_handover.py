@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from muster_protocol.raftguard.handover import HANDOVER_S, STUCK_S, Handover
+from muster_protocol.types import NodeId
 from testkit.raft_log import Log, log_of
 
 NOW = 100.0
+A, B, C = NodeId("a" * 32), NodeId("b" * 32), NodeId("c" * 32)
 
 
 def a_handover(log: Log) -> Handover:
@@ -15,13 +17,19 @@ def a_handover(log: Log) -> Handover:
     return handover
 
 
+def told(handover: Handover) -> list[NodeId]:
+    """Who is told to campaign, of three of whom C has not all of the log."""
+    return [effect.peer for effect in handover.tell((A, C, B), lambda node: node != C)]
+
+
 def test_a_wish_is_told_once_and_ends_in_time() -> None:
     handover = a_handover(log_of(0, 1))
     assert not handover.is_wanted
-    handover.begin(NOW)
-    assert handover.seeks_follower
-    handover.told()
-    assert (handover.is_wanted, handover.seeks_follower) == (True, False)
+    assert told(handover) == []
+    handover.begin(NOW, avoid=(A,))
+    assert told(handover) == [B], "A is to be avoided, and C lacks something"
+    assert told(handover) == []
+    assert handover.is_wanted
     handover.expire(NOW + HANDOVER_S - 0.01)
     assert handover.is_wanted
     handover.expire(NOW + HANDOVER_S)
@@ -51,11 +59,11 @@ def test_what_is_stuck_is_said_once_and_the_wish_renewed() -> None:
     handover = a_handover(log)
     log.lsn += 1
     assert handover.looks_at_disk(NOW + STUCK_S)
-    handover.told()
+    assert told(handover) == [A]
     later = NOW + STUCK_S + HANDOVER_S
     handover.expire(later)
     assert not handover.looks_at_disk(later)
-    assert handover.seeks_follower
+    assert told(handover) == [A]
     log.durable_lsn = log.lsn
     handover.expire(later + HANDOVER_S)
     assert not handover.looks_at_disk(later + HANDOVER_S)

@@ -14,6 +14,8 @@ from muster_protocol.raftguard.electorate import (
     promoted,
     why_not_next,
     with_learner,
+    with_witness,
+    without,
 )
 from muster_protocol.raftguard.seats import Seats
 from muster_protocol.raftguard.steward import (
@@ -139,7 +141,8 @@ def test_who_could_not_be_enlisted_is_left_alone_for_a_while() -> None:
 
 def apply(step: object, held: Configuration) -> Configuration:
     if isinstance(step, Enlist):
-        wanted = with_learner(held, Voter(step.node, "b" * 16))
+        make = with_witness if step.as_witness else with_learner
+        wanted = make(held, Voter(step.node, "b" * 16))
     else:
         assert isinstance(step, Change), step
         wanted = step.wanted
@@ -153,19 +156,31 @@ def apply(step: object, held: Configuration) -> Configuration:
     alive=st.sets(st.integers(2, 9)),
     left=st.sets(st.integers(2, 9)),
     size=st.sampled_from(SIZES),
+    witnesses=st.sets(st.sampled_from((10, 11))),
+    had_witness=st.booleans(),
 )
 def test_it_comes_to_rest_and_never_takes_the_quorum_away(
-    voters: int, alive: set[int], left: set[int], size: int
+    voters: int,
+    alive: set[int],
+    left: set[int],
+    size: int,
+    witnesses: set[int],
+    had_witness: bool,
 ) -> None:
-    """Whoever is alive answers and is level at once. Each step can be committed by those alive."""
-    alive = {1, *alive} - left
+    """Whoever is alive answers and is level at once. Each step can be committed by those alive.
+    10 and 11 can be nothing but witnesses."""
+    replicas = {1, *alive} - left
+    alive = replicas | witnesses
     held = electorate(*range(1, voters + 1), size=size)
+    if had_witness:
+        held = with_witness(held, seat(10))
     if len([v for v in held.voters if int(v.node[0], 16) in alive]) < held.majority:
         return  # there is no leader then
     mine, now = steward(), 1000.0
     for _ in range(100):
         now += 10.0
-        step = mine.decide(held, view(*sorted(alive), left=tuple(sorted(left)), now=now))
+        shown = view(*sorted(alive), left=tuple(sorted(left)), now=now)
+        step = mine.decide(held, with_witnesses(shown, 10, 11))
         if step is None:
             break
         held = apply(step, held)
@@ -173,11 +188,95 @@ def test_it_comes_to_rest_and_never_takes_the_quorum_away(
         assert len(there) >= held.majority
     else:
         raise AssertionError("it never comes to rest")
-    live = [v for v in held.voters if int(v.node[0], 16) in alive]
+    live = [v for v in held.data_voters if int(v.node[0], 16) in alive]
     assert len(held.voters) <= size
-    if len(alive) >= size:
+    if len(replicas) >= size:
         assert len(live) == size
+    if held.witness:
+        assert len(held.data_voters) % 2 == 0
+    elif witnesses and len(held.data_voters) < size:
+        assert len(held.data_voters) % 2 == 1 or held.learners
     assert all(int(v.node[0], 16) not in left for v in held.voters)
+
+
+# --- the witness ----------------------------------------------------------------------------------
+
+
+def with_witnesses(shown: View, *numbers: int) -> View:
+    """These members can be nothing but a witness."""
+    members = {
+        each: dataclasses.replace(member, is_witness=each in map(node, numbers))
+        for each, member in shown.members.items()
+    }
+    return dataclasses.replace(shown, members=members)
+
+
+def site(*voters: int, size: int = 3, learners: tuple[int, ...] = ()) -> Configuration:
+    """With the witness 9."""
+    return with_witness(electorate(*voters, size=size, learners=learners), seat(9))
+
+
+def test_two_voters_get_a_witness_and_not_a_learner_of_it() -> None:
+    shown = with_witnesses(view(1, 2, 9), 9)
+    assert steward().decide(electorate(1, 2), shown) == Enlist(node(9), as_witness=True)
+    assert steward().decide(site(1, 2), shown) is None
+    assert steward().decide(electorate(1, 2), view(1, 2, 9)) == Enlist(node(9))
+
+
+@pytest.mark.parametrize("voters", [(1,), (1, 2, 3)])
+def test_an_odd_number_of_voters_gets_no_witness(voters: tuple[int, ...]) -> None:
+    shown = with_witnesses(view(*voters, 9), 9)
+    assert steward().decide(electorate(*voters), shown) is None
+    assert steward().decide(site(*voters), shown) == Change(electorate(*voters))
+
+
+def test_a_witness_does_not_keep_a_third_node_from_its_seat() -> None:
+    shown = with_witnesses(view(1, 2, 3, 9), 9)
+    assert steward().decide(site(1, 2), shown) == Enlist(node(3))
+    learning = site(1, 2, learners=(3,))
+    assert steward().decide(learning, shown) == Change(promoted(learning, node(3)))
+    assert steward().decide(electorate(1, 2, learners=(3,)), shown) != Enlist(node(9), True)
+
+
+def test_a_witness_makes_room_for_the_seventh_node() -> None:
+    held = site(1, 2, 3, 4, 5, 6, size=7, learners=(7,))
+    shown = with_witnesses(view(1, 2, 3, 4, 5, 6, 7, 9), 9)
+    assert steward().decide(held, shown) == Change(without(held, node(9)))
+    full = electorate(1, 2, 3, 4, 5, 6, 8, size=7, learners=(7,))
+    shown = view(1, 2, 7, left=(8,))
+    assert steward().decide(full, shown) is None, "too few answer for 8 to go"
+
+
+def test_a_witness_that_is_gone_gives_way_to_another_one_only() -> None:
+    held = site(1, 2)
+    assert steward().decide(held, view(1, 2)) is None
+    shown = with_witnesses(view(1, 2, 8), 8)
+    assert steward().decide(held, shown) == Change(electorate(1, 2))
+
+
+def test_a_witness_is_nobody_to_hand_over_to() -> None:
+    leaving, shown = steward(), with_witnesses(view(1, 9), 9)
+    leaving.leaves(ME, shown.now)
+    assert not leaving.has_successor(site(1, 2), shown)
+    assert not leaving.others(ME, shown)
+
+
+def test_a_seat_for_a_witness_is_refused_with_the_reason() -> None:
+    shown = with_witnesses(view(1, 2, 3, 8, 9), 8, 9)
+    for held, why in (
+        (electorate(1, 2, 3), "with 3 voters that have the data"),
+        (site(1, 2), "there is a witness already"),
+        (electorate(1, 2, size=1), "no more than 1 are to vote"),
+    ):
+        with pytest.raises(Refused, match=why):
+            seats().next_step(SeatRequest("add", node(8)), held, shown)
+    step = seats().next_step(SeatRequest("add", node(8)), electorate(1, 2), shown)
+    assert step == Enlist(node(8), as_witness=True)
+
+
+def test_the_last_voter_that_has_the_data_stays_though_a_witness_votes() -> None:
+    with pytest.raises(Refused, match="the last voter has to stay"):
+        seats().next_step(SeatRequest("remove", ME), site(1), view(1, 9))
 
 
 # --- requests -------------------------------------------------------------------------------------

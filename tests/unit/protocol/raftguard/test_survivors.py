@@ -111,3 +111,46 @@ def test_a_survey_comes_back_from_json_and_strangers_are_refused() -> None:
     for bad in (b"{}", data.replace(b"raft-survey/1", b"raft-survey/2"), data[:-1] + b',"x":1}'):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(bad, type=Survey)
+
+
+# --- with a witness -------------------------------------------------------------------------------
+
+
+def of_site(number: int, index: int) -> Survey:
+    """Of node 1 or 2 of a site of two, whose witness is 3."""
+    return msgspec.structs.replace(survey(number, 7, index), witness=seat(3).node)
+
+
+def witness(term: int, index: int) -> Survey:
+    mine = survey(3, term, index)
+    return msgspec.structs.replace(mine, is_witness=True, voters=(), keys=0, revision=0)
+
+
+def test_a_witness_makes_a_majority_with_a_node_that_has_what_it_was_asked_for() -> None:
+    ranking = rank([witness(7, 12), of_site(1, 12)])
+    assert (ranking.has_quorum, ranking.may_lose_acknowledged) == (True, False)
+    assert [each.name for each in ranking.surveys] == ["web1"], "a witness can not be recovered"
+
+
+def test_what_the_witness_was_asked_for_beyond_the_best_log_is_lost() -> None:
+    ranking = rank([witness(7, 13), of_site(1, 12)])
+    assert (ranking.has_quorum, ranking.may_lose_acknowledged) == (False, True)
+    assert ranking.lacks_marked
+    both = rank([witness(7, 13), of_site(1, 12), of_site(2, 13)])
+    assert both.has_quorum
+    assert both.best.name == "web2"
+
+
+def test_without_its_witness_a_survivor_may_have_lost_something() -> None:
+    ranking = rank([of_site(1, 12)])
+    assert (ranking.has_quorum, ranking.may_lose_acknowledged) == (False, True)
+
+
+def test_a_witness_alone_is_no_survivor() -> None:
+    with pytest.raises(UsageError, match="a witness has no data"):
+        rank([witness(7, 12)])
+
+
+def test_a_witness_of_another_seat_says_nothing() -> None:
+    other = msgspec.structs.replace(witness(9, 99), generation="f" * 16)
+    assert rank([other, of_site(1, 12)]).witness is None
