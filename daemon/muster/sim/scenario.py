@@ -2,6 +2,7 @@
 
     name = "rolling restart"
     nodes = 3                  # n1, n2, n3
+    witness = true             # n3 only votes; the others found the cluster
     for_s = 120                # how long faults may happen and clients ask
     recover_s = 30             # within which all must be well again afterwards
     clock_ppm = 200            # monotonic clocks run fast or slow by up to so much
@@ -52,6 +53,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     name: Annotated[str, msgspec.Meta(max_length=200)] = ""
     nodes: Annotated[int, msgspec.Meta(ge=1, le=SIZE_MAX)] = 3
+    witness: bool = False
     for_s: Annotated[float, msgspec.Meta(gt=0, le=86_400 * 30)] = 60.0
     recover_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
     workload: Workload = Workload()
@@ -86,6 +88,7 @@ def load_plan(path: str, *, seed: str) -> Plan:
         seed=seed,
         name=scenario.name,
         nodes=scenario.nodes,
+        witness=scenario.witness,
         for_s=scenario.for_s,
         recover_s=scenario.recover_s,
         link=link,
@@ -98,6 +101,8 @@ def load_plan(path: str, *, seed: str) -> Plan:
 
 def check_plan(plan: Plan, path: str) -> None:
     """Errors: UsageError for a fault that could never happen in this run."""
+    if plan.witness and plan.nodes == 1:
+        raise UsageError(f"{path}: a witness alone founds no cluster")
     for timed in plan.faults:
         why = check_fault(timed.fault, plan.nodes)
         if timed.at_s >= plan.for_s:

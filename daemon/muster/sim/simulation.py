@@ -73,6 +73,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: str
     name: str = ""
     nodes: Annotated[int, msgspec.Meta(ge=1, le=SIZE_MAX)] = 3
+    witness: bool = False
+    """The last node is one."""
+
     for_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     """Of the safety phase."""
 
@@ -186,6 +189,7 @@ class Simulation:
             self._cluster = cluster = SimCluster(
                 nursery,
                 plan.nodes,
+                has_witness=plan.witness,
                 seed=plan.seed,
                 link=plan.link,
                 clock_ppm=plan.clock_ppm,

@@ -128,6 +128,9 @@ seed are what they were."""
 CLOCKS_PPM: Final = (0.0, 100.0, 1_000.0)
 """How much monotonic clocks differ: a quartz is some 50 ppm wrong, NTP slews by 500."""
 
+WITNESSES: Final = 0.15
+"""Share of runs with a witness, where there are three nodes or more."""
+
 LATER: Final = 0.3
 """Share of runs that have some of these: the other seeds mean what they meant."""
 
@@ -170,6 +173,9 @@ def draw(seed: str, *, nodes: int | None = None, for_s: float = 60.0) -> Plan:
     if seats.random() < LATER and size > 1:
         later_kinds.append("seats")
         more += _faults(seats, {"seats": _seats}, ["seats"], size, for_s)
+    witness = SeededEntropy(seed).stream("witness").random() < WITNESSES and size > 2
+    if witness:
+        later_kinds.append("a witness")
     links, clock_ppm = SeededEntropy(seed).stream("one bad way"), 0.0
     if links.random() < LATER:
         clock_ppm = links.choice(CLOCKS_PPM)
@@ -180,6 +186,7 @@ def draw(seed: str, *, nodes: int | None = None, for_s: float = 60.0) -> Plan:
         name="swarm: " + ", ".join([*kinds, *later_kinds]),
         clock_ppm=clock_ppm,
         nodes=size,
+        witness=witness,
         for_s=for_s,
         link=Link(
             delay_s=round(rng.uniform(0.0001, 0.002), 5),
