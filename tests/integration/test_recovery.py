@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from muster.cli.local_cluster import LocalCluster, LocalNode, ask, wait_for
+from muster.client.errors import NotQuorate
 from muster_protocol.session.methods import KvGetParams, KvPutParams
 
 pytestmark = pytest.mark.integration
@@ -83,6 +84,8 @@ def test_a_lost_quorum_is_recovered_the_dead_are_fenced_and_rejoin(cluster: Loca
         )
         status = ask(node, "status")
         assert (status.verdict, f"--rejoin {new}" in status.reason) == ("NOT QUORATE", True)
+        with pytest.raises(NotQuorate, match=f"--rejoin {new}"):  # at once, not after 10 s
+            get(node, "key7")
     assert get(survivor, "afterwards") == b"afterwards"
 
     for node in dead:

@@ -17,9 +17,12 @@ from muster_protocol.session.messages import (
     PROTOCOL_MAJOR,
     Cancel,
     ClientHello,
+    Code,
     Failure,
     FromClient,
     FromServer,
+    Item,
+    Reply,
     Request,
     ServerHello,
 )
@@ -33,8 +36,12 @@ bounded by `WAITING_BYTES_MAX`, too."""
 
 
 def to_bytes(message: FromClient | FromServer) -> bytes:
-    """One message as a frame."""
-    return frame(encode(message), bytes_max=CONTROL_FRAME_BYTES_MAX)
+    """One message as a frame. An answer that is too large for one is a failure that says so."""
+    payload = encode(message)
+    if len(payload) > CONTROL_FRAME_BYTES_MAX and isinstance(message, Reply | Item):
+        what = f"the answer has {len(payload)} bytes, and an answer has {CONTROL_FRAME_BYTES_MAX}"
+        payload = encode(Failure(message.id, Code.FAILED, f"{what} at most: ask for less"))
+    return frame(payload, bytes_max=CONTROL_FRAME_BYTES_MAX)
 
 
 class ServerSession:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import trio
 
+from muster.agents.consistency.adopting import adopt
 from muster.agents.consistency.evidence import QuorumEvidence
 from muster.agents.consistency.forwarding import RETRY_S, Forwarder, ForwardServer
 from muster.agents.consistency.founding import Founding
@@ -210,7 +211,10 @@ class ConsistencyManager(Agent):
                     now=self._clock.now(),
                 )
                 self._bootstrap.is_member = bool(self.cluster)
-                await self._keep_asking_for_configuration()
+                try:
+                    await self._keep_asking_for_configuration()
+                finally:
+                    self._nursery = None  # what comes from now on comes too late
 
     async def _resume(self, nursery: trio.Nursery) -> None:
         """Take up the seat, or the membership without one, that an earlier start left behind."""
@@ -269,8 +273,14 @@ class ConsistencyManager(Agent):
 
     async def _serve_enlist(self, connection: PeerConnection) -> None:
         """A leader wants us to make a journal. Errors: RemoteError."""
-        assert self._nursery is not None
-        await self._seat.answer_enlisting(connection, self.cluster, self._nursery)
+        nursery = self._nursery
+        if nursery is None:
+            return
+
+        async def serve(accepted: PeerConnection) -> None:
+            await self._seat.answer_enlisting(accepted, self.cluster, nursery)
+
+        await adopt(nursery, serve, connection, cause="enlist")
 
     async def change_seats(self, request: SeatRequest, *, deadline: float) -> None:
         """Have the leader change who votes, wherever it is; returns when that is committed.
@@ -333,7 +343,7 @@ class ConsistencyManager(Agent):
 
     async def _serve_bootstrap(self, connection: PeerConnection) -> None:
         assert self._founding is not None
-        await self._founding.serve(connection)
+        await adopt(self._nursery, self._founding.serve, connection, cause="bootstrap")
 
     async def _serve_snapshot(self, connection: PeerConnection) -> None:
         if self.voter is not None:
@@ -531,18 +541,19 @@ class ConsistencyManager(Agent):
             await self._clock.sleep(RETRY_S)
 
     def _check_fence(self, *, was_proposed: bool) -> None:
-        verdict = self._ports.verdict()
-        if verdict.may_act and not self._has_ended:
+        verdict, voter = self._ports.verdict(), self.voter
+        suspended = voter.core.guard.suspended if voter is not None else ""
+        if verdict.may_act and not self._has_ended and not suspended:
             return
         if self._has_ended:
             if was_proposed:
                 raise OutcomeUnknown("the agent `consistency` failed meanwhile")
             raise Refused("down", DOWN)
         if was_proposed:
-            raise OutcomeUnknown(f"the quorum was lost meanwhile: {verdict.reason}")
+            raise OutcomeUnknown(f"the quorum was lost meanwhile: {suspended or verdict.reason}")
         if not self.cluster:
             raise Refused("not-quorate", "there is no cluster yet: " + self.founding_hint())
-        raise Refused("not-quorate", f"not quorate: {verdict.reason}")
+        raise Refused("not-quorate", f"not quorate: {suspended or verdict.reason}")
 
     def founding_hint(self) -> str:
         """Why there is no cluster yet, in a few words."""

@@ -105,7 +105,8 @@ class VoterLinks:
             while True:
                 wanted = self._wanted()
                 for peer in [peer for peer in self._dialling if peer not in wanted]:
-                    self._dialling.pop(peer).cancel()
+                    if peer not in self._links:  # else its end is waited for
+                        self._dialling.pop(peer).cancel()
                 for peer in wanted:
                     if peer not in self._dialling:
                         scope = self._dialling[peer] = trio.CancelScope()
@@ -166,6 +167,9 @@ class VoterLinks:
                     await self._be_dialled(peer)
                 elif peer in self._links:  # it did not wait for us, and why should we break it?
                     await self._links[peer].ended.wait()
+                if peer not in self._wanted():
+                    self._dialling.pop(peer, None)
+                    return
                 address = self._address_of(peer)
                 if address is not None and await self._dial_once(peer, address):
                     pause_s = REDIAL_MIN_S

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from muster.agents.consistency.adopting import adopt
 from muster.agents.consistency.compaction import SNAPSHOTS, Compaction, Replicated
 from muster.agents.consistency.links import VoterLinks
 from muster.agents.consistency.proposals import Change, Proposals, Told
@@ -36,7 +37,6 @@ from muster_protocol.errors import (
     SafetyViolation,
     StorageCorrupt,
     UsageError,
-    first_of,
 )
 from muster_protocol.limits import LOG_ENTRIES_MAX
 from muster_protocol.raftguard.events import (
@@ -310,26 +310,8 @@ class Voter:
     async def adopt(
         self, serve: Callable[[PeerConnection], Awaitable[None]], connection: PeerConnection
     ) -> None:
-        """Serve an accepted stream as a task of this voter: it ends with the voter, and what goes
-        wrong in it is the voter's, not the node's. Errors: RemoteError."""
-        done, refused = trio.Event(), list[RemoteError]()
-
-        async def task() -> None:
-            try:
-                await serve(connection)
-            except* RemoteError as group:
-                refused.append(RemoteError("voter-stream", str(first_of(group))))
-            except* (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # the other side went away
-            finally:
-                done.set()
-
-        if self._nursery is None:
-            return
-        self._nursery.start_soon(task)
-        await done.wait()
-        if refused:
-            raise refused[0]
+        """Serve an accepted stream as a task of this voter. Errors: RemoteError."""
+        await adopt(self._nursery, serve, connection, cause="voter-stream")
 
     def transfer_leadership(self, avoid: tuple[NodeId, ...] = ()) -> None:
         """Hand over to the most caught-up follower that is none of these, if we lead."""

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from muster.agents.consistency.adopting import adopt
 from muster.agents.consistency.links import VoterLinks
 from muster.driver import Driver
 from muster.flight.births import WitnessBirth
 from muster.flight.tape import Tape
 from muster.storage.succession import WITNESS_NAME
 from muster_protocol.effects import Effect, Persist
-from muster_protocol.errors import LocalError, RemoteError, first_of
+from muster_protocol.errors import LocalError
 from muster_protocol.raftguard.events import SendFrame
 from muster_protocol.raftguard.witness import Promises, Witness
 from muster_protocol.types import NodeId
@@ -109,23 +110,8 @@ class WitnessSeat:
                 self._driver.close()
 
     async def serve_raft(self, connection: PeerConnection) -> None:
-        """A voter dialled. The stream ends with this witness. Errors: RemoteError."""
-        done, refused = trio.Event(), list[RemoteError]()
-
-        async def task() -> None:
-            try:
-                await self.links.accept(connection)
-            except* RemoteError as group:
-                refused.append(RemoteError("witness-stream", str(first_of(group))))
-            finally:
-                done.set()
-
-        if self._nursery is None:
-            return
-        self._nursery.start_soon(task)
-        await done.wait()
-        if refused:
-            raise refused[0]
+        """A voter dialled. Errors: RemoteError."""
+        await adopt(self._nursery, self.links.accept, connection, cause="witness-stream")
 
     def _take(self, event: Any) -> bool:
         return self._driver.complete(event)

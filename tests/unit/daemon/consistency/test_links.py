@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import collections
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import trio
 
-from muster.agents.consistency.links import SILENCE_S, VoterLinks, _Link
+from muster.agents.consistency.links import PATIENCE_S, SILENCE_S, VoterLinks, _Link
 from muster.clock import TrioClock
-from muster_protocol.types import NodeId
+from muster_protocol.types import Address, NodeId
+from muster_protocol.wire.hello import Purpose
 from muster_protocol.wire.raft import Configuration, Voter
 
 ME = NodeId("0" * 32)
@@ -53,3 +55,104 @@ async def test_a_watch_waits_for_one_instant_and_ends() -> None:
         _Link(connection, scope, collections.deque(), 0, trio.Event(), trio.Event(), heard_at)
     )
     assert scope.cancel_called
+
+
+# --- whom it dials --------------------------------------------------------------------------------
+
+LOWER, HIGHER = NodeId("1" * 32), NodeId("f" * 32)
+MIDDLE = NodeId("5" * 32)
+
+
+class Connection:
+    """A stream to a peer, until the test closes it."""
+
+    epoch = 1
+
+    def __init__(self, peer: NodeId) -> None:
+        self.peer = SimpleNamespace(node_id=peer, generation="0" * 16, boot="b", name="peer")
+        self.closed = trio.Event()
+
+    async def receive(self) -> bytes:
+        await self.closed.wait()
+        return b""
+
+    async def send(self, data: bytes) -> None:
+        del data
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+class Dialler:
+    """Links of MIDDLE, whose electorate is what the test says; all that it dials answers."""
+
+    def __init__(self, *others: NodeId, witness: str = "") -> None:
+        self.says(*others, witness=witness)
+        self.dialled: list[NodeId] = []
+        self.connections: list[Connection] = []
+        self.events: list[Any] = []
+        self.links = VoterLinks(
+            me=MIDDLE,
+            configuration=lambda: self.configuration,
+            streams=self,  # type: ignore[arg-type]  # what is used of it
+            clock=TrioClock(),
+            rng=random.Random(1),
+            address_of=lambda _: Address("127.0.0.1", 1),
+            take=self.events.append,
+        )
+
+    def says(self, *others: NodeId, witness: str = "") -> None:
+        voters = tuple(Voter(node, "0" * 16) for node in sorted((MIDDLE, *others)))
+        self.configuration = Configuration(voters, witness=witness)
+
+    async def dial(self, peer: NodeId, address: Address, purpose: Purpose) -> Connection:
+        del address, purpose
+        self.dialled.append(peer)
+        self.connections.append(Connection(peer))
+        await trio.lowlevel.checkpoint()
+        return self.connections[-1]
+
+
+async def test_a_link_to_who_lost_its_seat_stays_until_it_ends_and_is_not_dialled_again(
+    autojump_clock: object,
+) -> None:
+    dialler = Dialler(HIGHER)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dialler.links.run)
+        await trio.sleep(0.1)
+        dialler.says()
+        dialler.links.reconfigured()
+        await trio.sleep(0.1)
+        assert dialler.dialled == [HIGHER]
+        assert not dialler.connections[0].closed.is_set()
+        dialler.connections[0].closed.set()
+        await trio.sleep(30.0)
+        assert dialler.dialled == [HIGHER]
+        dialler.says(HIGHER)
+        dialler.links.reconfigured()
+        await trio.sleep(0.1)
+        assert dialler.dialled == [HIGHER, HIGHER]
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_lost_its_seat_while_it_could_not_be_reached_is_dialled_no_more(
+    autojump_clock: object,
+) -> None:
+    dialler = Dialler(LOWER)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dialler.links.run)
+        await trio.sleep(PATIENCE_S / 2)
+        dialler.says()
+        dialler.links.reconfigured()
+        await trio.sleep(30.0)
+        assert dialler.dialled == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_witness_is_dialled_at_once_whatever_its_id(autojump_clock: object) -> None:
+    dialler = Dialler(LOWER, witness=LOWER)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dialler.links.run)
+        await trio.sleep(0.1)
+        assert dialler.dialled == [LOWER]
+        nursery.cancel_scope.cancel()

@@ -178,7 +178,7 @@ def test_requests_at_once_are_bounded() -> None:
 
 def test_our_own_oversized_frame_is_our_own_bug() -> None:
     with pytest.raises(AssertionError):
-        to_bytes(Reply(1, bytes(CONTROL_FRAME_BYTES_MAX)))
+        to_bytes(a_request(1, value=bytes(CONTROL_FRAME_BYTES_MAX)))
 
 
 def test_a_stream_that_ends_inside_a_frame_was_truncated() -> None:
@@ -296,3 +296,13 @@ def test_every_method_has_its_types_and_refuses_unknown_parameters(method: str) 
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"nonsense": 1}, params)
     to_bytes(Request(1, method, {}))
+
+
+def test_an_answer_too_large_for_a_frame_is_a_failure_that_says_so() -> None:
+    client = ClientSession()
+    client.receive(to_bytes(SERVER_HELLO))
+    large = Reply(7, "x" * CONTROL_FRAME_BYTES_MAX)
+    (answer,) = client.receive(to_bytes(large))
+    assert isinstance(answer, Failure)
+    assert (answer.id, answer.code) == (7, Code.FAILED)
+    assert "ask for less" in answer.message
