@@ -122,6 +122,31 @@ async def test_while_both_nodes_answer_the_witness_writes_nothing(autojump_clock
         assert cluster.nodes[2].agents.consistency.promises == promises
 
 
+async def test_under_load_too_it_is_called_only_until_the_other_node_is_back(
+    autojump_clock: object,
+) -> None:
+    async with two_and_a_witness() as cluster, trio.open_nursery() as nursery:
+        leader, other = leader_and_other(cluster)
+
+        async def load(key: str) -> None:
+            while True:
+                await cluster.put(leader, key, b"v" * 1000)
+
+        for number in range(20):
+            nursery.start_soon(load, f"k{number}")
+        await cluster.crash(other)
+        await trio.sleep(5.0)
+        assert is_called(leader)
+        await cluster.start(other)
+        await cluster.until(lambda: not is_called(leader), within_s=10.0)
+        promises = cluster.nodes[2].agents.consistency.promises
+        revision = leader.agents.consistency.revision()
+        await trio.sleep(2.0)
+        assert leader.agents.consistency.revision() > revision + 100
+        assert cluster.nodes[2].agents.consistency.promises == promises
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_third_node_takes_the_place_of_the_witness(autojump_clock: object) -> None:
     async with node_cluster(4, founders=2, has_witness=True) as cluster:
         one, two, three, four = cluster.nodes

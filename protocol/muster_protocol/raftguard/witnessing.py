@@ -4,8 +4,12 @@ A witness answers at once and has no data. Were it asked for every entry, a lead
 would commit what the other node does not have yet, and the loss of the leader alone would stop the
 site: the witness could not vote for the other one any more. So it is **called** only when the data
 voters cannot do without it: when too few of them are connected, or nothing was committed for
-`STALLED_S` though something waits. Then entries are on fewer disks than usual, and until those
-others have all that the witness was asked for, it goes on being called.
+`STALLED_S` though something waits. It is asked again and again until enough of them are back and
+have all that was committed a heartbeat ago: from then on entries wait for them, as ever. Waiting
+for them to have all that it was asked for would not end: under load they never have the very last.
+
+Entries are on fewer disks than usual from the moment in which it is called until those others have
+all that it was asked for.
 
 What is asked is never beyond the leader's own disk. A follower may have what its leader loses in a
 power cut; a witness has nothing, so nobody would ever have the marked entry, and the witness could
@@ -44,9 +48,11 @@ class Witnessing:
         self._me = me
         self._log = log
         self._matched = matched
-        self.is_called = False
+        self._is_asking = False
         self._asked = 0
         """The highest index that the witness was asked for in this term."""
+        self._back_from = 0
+        """Who has so much is back, and is waited for again."""
         self._commit_index = 0
         self._waits_since: float | None = None
         self.reconfigured(configuration)
@@ -61,7 +67,12 @@ class Witnessing:
 
     def leadership_began(self) -> None:
         """Nothing of an earlier term counts."""
-        self.is_called, self._asked, self._waits_since = False, 0, None
+        self._is_asking, self._asked, self._waits_since = False, 0, None
+
+    @property
+    def is_called(self) -> bool:
+        """Is there anything that only its word stands for, or will there be?"""
+        return self._is_asking or not self._has(self._asked)
 
     def ask(
         self, connected: Collection[NodeId], now: float, *, is_heartbeat: bool = False
@@ -71,7 +82,9 @@ class Witnessing:
         if self.node is None or self.node not in connected:
             return ()
         self._look(connected, now)
-        index = self._log.durable_index if self.is_called else 0
+        if is_heartbeat:
+            self._back_from = self._log.commit_index
+        index = self._log.durable_index if self._is_asking else 0
         has_answered = self._matched(self.node) >= self._asked
         if not is_heartbeat and (index <= self._asked or not has_answered):
             return ()
@@ -87,10 +100,15 @@ class Witnessing:
         elif self._waits_since is None or log.commit_index > self._commit_index:
             self._waits_since = now
         self._commit_index = log.commit_index
-        there = sum(node in connected for node in self._others)
-        if self.is_called:
-            have = sum(self._matched(node) >= self._asked for node in self._others)
-            self.is_called = there < self._needed or have < self._needed
+        are_there = sum(node in connected for node in self._others) >= self._needed
+        if self._is_asking:
+            if are_there and self._has(self._back_from):
+                self._is_asking, self._waits_since = False, now
         elif self._waits_since is not None:
             is_stalled = now >= self._waits_since + STALLED_S
-            self.is_called = there < self._needed or is_stalled
+            if is_stalled or not are_there:
+                self._is_asking, self._back_from = True, log.last_index
+
+    def _has(self, index: int) -> bool:
+        """Is the log up to there on as many disks of data voters as make a majority?"""
+        return sum(self._matched(node) >= index for node in self._others) >= self._needed

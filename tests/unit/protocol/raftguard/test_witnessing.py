@@ -77,16 +77,46 @@ def test_one_question_is_on_its_way_and_the_next_asks_for_all_that_came_meanwhil
     assert leader.asks(*ALONE, is_heartbeat=True) == Mark(5, 6, 5), "the first may be lost"
 
 
-def test_it_is_called_until_the_other_node_has_all_that_it_was_asked_for() -> None:
+def test_it_is_asked_until_the_other_node_is_back() -> None:
     leader = Leader()
     leader.asks(*ALONE)
     leader.matched[WITNESS] = leader.log.commit_index = 6
     leader.matched[OTHER] = 5
-    leader.asks(*BOTH)
-    assert leader.witnessing.is_called
+    assert leader.asks(*BOTH, is_heartbeat=True) == Mark(5, 6, 5)
     leader.matched[OTHER] = 6
     assert leader.asks(*BOTH, is_heartbeat=True) == Mark(5)
     assert not leader.witnessing.is_called
+
+
+def test_under_load_it_is_asked_no_more_though_the_other_node_lacks_the_very_last() -> None:
+    leader = Leader()
+    leader.asks(*ALONE)
+    leader.matched[WITNESS] = leader.log.commit_index = 6
+    assert leader.asks(*BOTH, is_heartbeat=True) == Mark(5, 6, 5)
+    leader.log.terms |= {7: 5, 8: 5}
+    leader.log.durable_index = 8
+    assert leader.asks(*BOTH) == Mark(5, 8, 5)
+    leader.matched |= {WITNESS: 8, OTHER: 7}
+    leader.log.commit_index = 8
+    leader.log.terms |= {9: 5}
+    leader.log.durable_index = 9
+    assert leader.asks(*BOTH) is None, "it has what was committed a heartbeat ago"
+    assert leader.witnessing.is_called, "but not yet what the witness was asked for"
+    leader.matched[OTHER] = 8
+    assert not leader.witnessing.is_called
+
+
+def test_a_node_that_hangs_again_is_not_waited_for_again() -> None:
+    leader = Leader()
+    leader.asks(*BOTH)
+    assert leader.asks(*BOTH, now=NOW + STALLED_S) == Mark(5, 6, 5)
+    leader.matched |= {WITNESS: 6, OTHER: 6}
+    leader.log.commit_index = 6
+    assert leader.asks(*BOTH, now=NOW + 2, is_heartbeat=True) == Mark(5)
+    leader.log.terms |= {7: 5}
+    leader.log.durable_index = 7
+    assert leader.asks(*BOTH, now=NOW + 2) is None
+    assert leader.asks(*BOTH, now=NOW + 2 + STALLED_S) == Mark(5, 7, 5)
 
 
 def test_a_new_term_begins_anew() -> None:
