@@ -141,7 +141,7 @@ def _without_voter(
         role=consistency.role,
         leader=leader or "",
         leader_name=names.get(leader, "") if leader else "",
-        term=promises.term if promises is not None else 0,
+        term=consistency.term,
         first_index=0,
         last_index=0,
         durable_index=0,

@@ -57,7 +57,7 @@ def status_of(node: Node) -> StatusResult:
         role=consistency.role if consistency is not None else "member",
         leader=leader or "",
         leader_name=names.get(leader, "") if leader else "",
-        term=voter.core.term if voter is not None else 0,
+        term=consistency.term if consistency is not None else 0,
         commit_index=voter.journal.commit_index if voter is not None else 0,
         applied_index=voter.core.applied_index if voter is not None else 0,
         standing=standing.value,

@@ -115,7 +115,7 @@ def status(result: StatusResult) -> list[Block]:
                 ("node", f"{result.name} ({short(result.node)}) at {result.address}, {seat}"),
                 ("up", f"{duration(result.uptime_s)}, muster {result.build}"),
                 ("cluster", f"{short(result.cluster)}, label {result.label}"),
-                ("leader", f"{leader}, term {result.term}"),
+                ("leader", f"{leader}, term {result.term}" if result.term else leader),
                 ("members", f"{result.members_alive} of {result.members_total} alive"),
                 ("voters", f"{result.voters_reachable} of {result.voters_total} in reach"),
                 ("log", f"committed {result.commit_index}, applied {result.applied_index}"),
@@ -223,7 +223,6 @@ def partition(result: PartitionResult) -> list[Block]:
 def raft(result: RaftResult) -> list[Block]:
     """The consensus as this node has it; lags are the leader's to know."""
     leader = result.leader_name or short(result.leader)
-    dropped = ", ".join(f"{cause} {n}" for cause, n in result.dropped.items() if n)
     blocks: list[Block] = []
     if result.voting_suspended:
         blocks.append(Styled(f"does not vote: {result.voting_suspended}", "bad"))
@@ -233,21 +232,11 @@ def raft(result: RaftResult) -> list[Block]:
     blocks += _pairs(
         [
             ("role", "no seat" if result.role == "member" else result.role),
-            ("leader", f"{leader}, term {result.term}"),
-            ("log", f"{result.first_index} to {result.last_index}, {size(result.journal_bytes)}"),
-            ("durable", str(result.durable_index)),
-            ("committed", f"{result.commit_index}, applied {result.applied_index}"),
-            ("snapshot", f"at {result.snapshot_index}"),
-            ("state", f"revision {result.revision}, {result.keys} keys"),
-            (
-                "digest",
-                f"{result.state_fingerprint[:16] or 'none'} (equal wherever applied is equal)",
-            ),
-            ("agreement", f"states compared, equal up to index {result.states_agree_up_to}"),
+            ("leader", f"{leader}, term {result.term}" if result.term else leader),
+            *(_log(result) if result.last_index else []),
             ("voters", _voters(result)),
             *_witness(result),
-            ("elections", f"{result.elections_won} won of {result.campaigns} campaigns"),
-            ("dropped", dropped or "nothing"),
+            *(_elections(result) if result.last_index else []),
         ]
     )
     rows = [
@@ -273,6 +262,26 @@ def _voters(result: RaftResult) -> str:
     if result.barred:
         text += f"; no seat for {', '.join(result.barred)}"
     return text + ("; a change is under way" if result.is_changing else "")
+
+
+def _log(result: RaftResult) -> list[tuple[str, str]]:
+    return [
+        ("log", f"{result.first_index} to {result.last_index}, {size(result.journal_bytes)}"),
+        ("durable", str(result.durable_index)),
+        ("committed", f"{result.commit_index}, applied {result.applied_index}"),
+        ("snapshot", f"at {result.snapshot_index}"),
+        ("state", f"revision {result.revision}, {result.keys} keys"),
+        ("digest", f"{result.state_fingerprint[:16]} (equal wherever applied is equal)"),
+        ("agreement", f"states compared, equal up to index {result.states_agree_up_to}"),
+    ]
+
+
+def _elections(result: RaftResult) -> list[tuple[str, str]]:
+    dropped = ", ".join(f"{cause} {n}" for cause, n in result.dropped.items() if n)
+    return [
+        ("elections", f"{result.elections_won} won of {result.campaigns} campaigns"),
+        ("dropped", dropped or "nothing"),
+    ]
 
 
 def _witness(result: RaftResult) -> list[tuple[str, str]]:

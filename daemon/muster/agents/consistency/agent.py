@@ -403,6 +403,13 @@ class ConsistencyManager(Agent):
         witness = self._seat.witness
         return witness.machine.promises if witness is not None else None
 
+    @property
+    def term(self) -> int:
+        """In which this node is, as a voter or a witness; 0 without a seat."""
+        voter, promises = self.voter, self.promises
+        without = promises.term if promises is not None else 0
+        return voter.core.term if voter is not None else without
+
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
         if not self.has_seat:
