@@ -118,14 +118,18 @@ def complete_parser() -> Parser:
         module = _command_module(word)
         command = words.add_parser(word, help=summary, summary=summary, prog=f"muster {word}")
         module.arguments(command)
-        add_global_options(command)
+        add_global_options(command, asks_daemon=_asks_daemon(module))
     return parser
 
 
 def _command_module(word: str) -> Any:
-    """What does `word`: `arguments`, `run` and `EXAMPLES`, and an `exit_of` of its own where the
-    general exit codes mean something else."""
+    """What does `word`: `arguments`, `run` and `EXAMPLES`, an `exit_of` of its own where the
+    general exit codes mean something else, and `ASKS_DAEMON`, false where no daemon is asked."""
     return importlib.import_module(f"muster.cli.commands.{word.replace('-', '_')}")
+
+
+def _asks_daemon(module: Any) -> bool:
+    return bool(getattr(module, "ASKS_DAEMON", True))
 
 
 def _command_place(argv: Sequence[str]) -> int:
@@ -146,7 +150,7 @@ def _parse(word: str, module: Any, rest: list[str]) -> argparse.Namespace:
 
     parser = Parser(prog=f"muster {word}", summary=COMMANDS[word], examples=module.EXAMPLES)
     module.arguments(parser)
-    add_global_options(parser)
+    add_global_options(parser, asks_daemon=_asks_daemon(module))
     return parser.parse_args(rest, argparse.Namespace(json=False, socket=None, timeout=None))
 
 
@@ -178,7 +182,7 @@ def _overview() -> str:
         "Ask the muster daemon on this host.\n\n"
         f"Examples:\n{examples}\n\n"
         f"Commands (each has --help, and examples in it):\n{commands}\n\n"
-        "Everywhere: --json, --socket PATH, --timeout S.\n"
+        "Everywhere: --json; where a daemon is asked: --socket PATH, --timeout S.\n"
         f"{_EXIT_CODES}\n"
     )
 

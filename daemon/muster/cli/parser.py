@@ -92,13 +92,15 @@ class Verbs:
         return parser
 
 
-def add_global_options(parser: argparse.ArgumentParser) -> None:
+def add_global_options(parser: argparse.ArgumentParser, *, asks_daemon: bool = True) -> None:
     """Defaults are suppressed: one option may be given to the noun's parser or to the verb's, and
     the one that has nothing to say must not undo the other's."""
     group = parser.add_argument_group("everywhere")
     group.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="answer as JSON"
     )
+    if not asks_daemon:
+        return
     group.add_argument(
         "--socket",
         metavar="PATH",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from muster.cli.parser import Parser
 
 SHELLS = ("bash", "zsh", "tcsh")
+ASKS_DAEMON = False
+
 EXAMPLES = """
 muster completion bash > /usr/share/bash-completion/completions/muster
 muster completion zsh > "${fpath[1]}/_muster"

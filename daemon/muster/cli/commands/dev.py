@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from muster.cli.context import Context
     from muster.cli.parser import Parser
 
+ASKS_DAEMON = False
+
 EXAMPLES = """
 muster dev                 # three nodes on loopback, until Ctrl-C
 muster dev -n 5 --dir /tmp/five

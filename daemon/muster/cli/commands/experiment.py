@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from muster.cli.context import Context
     from muster.cli.parser import Parser
 
+ASKS_DAEMON = False
+
 EXAMPLES = """
 muster experiment                                       # which there are
 muster experiment failover --seeds 5

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from muster.flight.records import FlightFile
     from muster.replay.replaying import Step, Tally
 
+ASKS_DAEMON = False
+
 EXAMPLES = """
 muster replay /var/lib/muster                        # both files of the ring
 muster replay DIR/n1/state                           # a node of muster dev --dir DIR

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from muster.cli.parser import Parser
     from muster.sim.simulation import Moment, Plan, Report
 
+ASKS_DAEMON = False
+
 EXAMPLES = """
 muster simulate                                   # faults drawn from a seed
 muster simulate --seed 51 --nodes 5 --for 10m
