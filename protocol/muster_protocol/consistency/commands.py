@@ -23,7 +23,7 @@ Key = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_BYTES_MAX)]
 Value = Annotated[bytes, msgspec.Meta(max_length=VALUE_BYTES_MAX)]
 
 
-class Put(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Put(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     """Set a key. With `expected`, only if its revision is that (0: only if it does not exist)."""
 
     key: Key
@@ -31,20 +31,20 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag=1):
     expected: UInt | None = None
 
 
-class Get(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Get(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
     """Read a key. In the log it is a linearizable read."""
 
     key: Key
 
 
-class Delete(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class Delete(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
     """Remove a key. With `expected`, only if its revision is that."""
 
     key: Key
     expected: UInt | None = None
 
 
-class List(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class List(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
     """Keys that start with `prefix` and come after `after`, in order."""
 
     prefix: Annotated[str, msgspec.Meta(max_length=KEY_BYTES_MAX)] = ""
@@ -55,7 +55,7 @@ class List(msgspec.Struct, frozen=True, array_like=True, tag=4):
 Operation = Put | Get | Delete | List
 
 
-class Command(msgspec.Struct, frozen=True, array_like=True):
+class Command(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An operation with what makes it exactly-once. `since`: a revision that the store had
     reached before this request was first proposed, the same one in each repetition."""
 
@@ -66,7 +66,7 @@ class Command(msgspec.Struct, frozen=True, array_like=True):
     operation: Operation
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True, tag=BATCH_TAG):
+class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=BATCH_TAG):
     """One log entry: all commands that arrived in one turn of the loop.
 
     `origin` and `number` name the proposal, so that the node which proposed it finds the waiting
@@ -78,7 +78,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=BATCH_TAG):
     commands: Annotated[tuple[Command, ...], msgspec.Meta(max_length=BATCH_COMMANDS_MAX)]
 
 
-class KeyValue(msgspec.Struct, frozen=True):
+class KeyValue(msgspec.Struct, frozen=True, gc=False):
     """A key as it stands. `revision` is that of its last change, `created` of its creation, both
     from one counter for the whole store; `version` counts the changes of this key."""
 
@@ -90,7 +90,7 @@ class KeyValue(msgspec.Struct, frozen=True):
     wall: float
 
 
-class Done(msgspec.Struct, frozen=True, tag="done"):
+class Done(msgspec.Struct, frozen=True, gc=False, tag="done"):
     """It took effect, or the read is answered. `revision` is the store's after the command."""
 
     revision: int
@@ -100,14 +100,14 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     repeated: bool = False
 
 
-class Conflict(msgspec.Struct, frozen=True, tag="conflict"):
+class Conflict(msgspec.Struct, frozen=True, gc=False, tag="conflict"):
     """A comparison failed; nothing changed. `entry` is what is there."""
 
     revision: int
     entry: KeyValue | None = None
 
 
-class NotFound(msgspec.Struct, frozen=True, tag="not-found"):
+class NotFound(msgspec.Struct, frozen=True, gc=False, tag="not-found"):
     """There is no such key; nothing changed."""
 
     revision: int

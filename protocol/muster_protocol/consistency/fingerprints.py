@@ -6,11 +6,16 @@ its entry, a session) has a hash of 128 bits, and the state's fingerprint is the
 states that differ by a bug have different sums, but for one chance in 2^128; somebody who makes
 them on purpose could find equal ones (Wagner's generalised birthday), and has no reason to: whoever
 may write may write (Clarke et al., "Incremental Multiset Hash Functions", 2003).
+
+To hash was a third of what a change of the state costs. So a change only notes what it touched, and
+what was touched is hashed when somebody asks, or when it has become much: an item that is changed
+again and again, as the session of a busy client is, is then hashed once for many changes.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Any, Final
 
 from muster_protocol.wire.codec import encode
@@ -19,26 +24,34 @@ FINGERPRINT_BYTES: Final = 16
 _MODULUS: Final = 1 << (8 * FINGERPRINT_BYTES)
 
 
-class Fingerprint:
-    """Of a set of items. Whoever adds one keeps its hash, so that taking it away costs nothing: to
-    hash is the larger part of what a change of the state costs."""
+class Hashes:
+    """Of the items of one table, and their sum."""
 
-    def __init__(self) -> None:
-        self._sum = 0  # reduced where it is shown
+    def __init__(self, table: Mapping[str, Any], *, named: bool) -> None:
+        """`named`: an item's name in the table is not part of the item, and is hashed with it."""
+        self._table = table
+        self._named = named
+        self._hashes: dict[str, int] = {}
+        self.sum = 0
 
-    def add(self, name: str, item: Any) -> int:
-        """`item` is there now; its hash, for `remove`."""
-        digest = hashlib.blake2b(encode([name, item]), digest_size=FINGERPRINT_BYTES).digest()
-        hashed = int.from_bytes(digest, "big")
-        self._sum += hashed
-        return hashed
+    def renew(self, names: Iterable[str]) -> None:
+        """These are others now, or there no more."""
+        hashes, table, total = self._hashes, self._table, self.sum
+        for name in names:
+            total -= hashes.get(name, 0)
+            item = table.get(name)
+            if item is None:
+                hashes.pop(name, None)
+                continue
+            data = encode([name if self._named else "", item])
+            digest = blake2b(data, digest_size=FINGERPRINT_BYTES).digest()
+            hashed = hashes[name] = int.from_bytes(digest, "big")
+            total += hashed
+        self.sum = total % _MODULUS
 
-    def remove(self, hashed: int) -> None:
-        """The item that was added with this hash is there no more."""
-        self._sum -= hashed
 
-    def value(self, *counters: int) -> bytes:
-        """With what else belongs to the state."""
-        self._sum %= _MODULUS
-        told = encode([self._sum.to_bytes(FINGERPRINT_BYTES, "big"), *counters])
-        return hashlib.blake2b(told, digest_size=FINGERPRINT_BYTES).digest()
+def fingerprint(tables: Iterable[Hashes], counters: Iterable[int]) -> bytes:
+    """Of the tables together, and of what else belongs to the state."""
+    total = sum(table.sum for table in tables) % _MODULUS
+    told = encode([total.to_bytes(FINGERPRINT_BYTES, "big"), *counters])
+    return blake2b(told, digest_size=FINGERPRINT_BYTES).digest()

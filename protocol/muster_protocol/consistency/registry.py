@@ -27,6 +27,7 @@ the old values of what is changed meanwhile kept aside: needed from a million sm
 from __future__ import annotations
 
 import bisect
+import collections
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ from muster_protocol.consistency.commands import (
     Rejected,
     Result,
 )
-from muster_protocol.consistency.fingerprints import Fingerprint
+from muster_protocol.consistency.fingerprints import Hashes, fingerprint
 from muster_protocol.errors import RemoteError
 from muster_protocol.limits import CONTROL_FRAME_BYTES_MAX, STORE_BYTES_MAX
 from muster_protocol.wire.codec import Decoder, encode
@@ -63,8 +64,9 @@ ENTRY_BYTES: Final = 64
 PAGE_BYTES_MAX: Final = CONTROL_FRAME_BYTES_MAX // 2
 """Keys and values of one listing page, so that the reply fits a control frame."""
 
-KEYS: Final = ""
-"""What an entry goes by in the fingerprint; sessions go by their ids, which are not empty."""
+UNHASHED_BYTES_MAX: Final = 256 * 1024
+"""Of what was changed, as entries are counted, before it is hashed for the fingerprint: two
+thousand small entries, which take 2 ms. It bounds the operations that are kept for it, too."""
 
 SNAPSHOT_FORMAT: Final = 2
 """2: fingerprints of requests, and what was forgotten."""
@@ -80,12 +82,13 @@ SLICE_BYTES: Final = 256 * 1024
 at most a largest value beyond that, and fits a record of the disk however large the values are."""
 
 
-class _Session(msgspec.Struct, array_like=True):
+class _Session(msgspec.Struct, array_like=True, gc=False):
     request: int
     result: Result
     used: int
     fingerprint: bytes
-    """Of the request's operation: the same number for another operation is a mistake."""
+    """Of the request's operation: the same number for another operation is a mistake. It is filled
+    in when the session is hashed."""
 
 
 class _Header(msgspec.Struct, array_like=True, tag=0):
@@ -158,10 +161,15 @@ class Registry:
         self.forgotten = 0
         self._entries: dict[str, KeyValue] = {}
         self._keys: list[str] = []
-        self._sessions: dict[str, _Session] = {}
-        self._fingerprint = Fingerprint()
-        self._entry_hashes: dict[str, int] = {}
-        self._session_hashes: dict[str, int] = {}
+        self._sessions: collections.OrderedDict[str, _Session] = collections.OrderedDict()
+        """In order of use. A plain dictionary finds its first item the more slowly, the more have
+        been taken from its front."""
+        self._entry_hashes = Hashes(self._entries, named=False)
+        self._session_hashes = Hashes(self._sessions, named=True)
+        self._changed_entries: dict[str, None] = {}
+        self._changed_sessions: dict[str, Operation | None] = {}
+        """Since they were hashed. With what was done in it, if that was."""
+        self._unhashed_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -192,8 +200,10 @@ class Registry:
     def _repeat(self, command: Command, session: _Session, operation: Operation) -> Result:
         """This session's newest request again, or one that is older still: nothing changes but
         when the session was used."""
+        self._hash_changes()
         session.used = self.applied
-        self._keep(command.session, session)
+        self._sessions.move_to_end(command.session)
+        self._changed_sessions[command.session] = None
         if command.request == session.request:
             if session.fingerprint != _fingerprint(operation):
                 return Rejected(self.revision, "this request was made for something else")
@@ -220,7 +230,7 @@ class Registry:
             return NotFound(self.revision)
         self.revision += 1
         self.store_bytes -= _size(held)
-        self._fingerprint.remove(self._entry_hashes.pop(operation.key))
+        self._changed_entries[operation.key] = None
         del self._entries[operation.key]
         del self._keys[bisect.bisect_left(self._keys, operation.key)]
         return Done(self.revision, _without_value(held))
@@ -239,12 +249,10 @@ class Registry:
             return Rejected(self.revision, full, is_full=True)
         if held is None:
             bisect.insort(self._keys, key)
-        else:
-            self._fingerprint.remove(self._entry_hashes[key])
-        entry = KeyValue(key, value, revision, created, version, wall)
         self.revision, self.store_bytes = revision, self.store_bytes + growth
-        self._entry_hashes[key] = self._fingerprint.add(KEYS, entry)
-        self._entries[key] = entry
+        self._entries[key] = KeyValue(key, value, revision, created, version, wall)
+        self._changed_entries[key] = None
+        self._unhashed_bytes += len(value)
         return Done(revision, KeyValue(key, b"", revision, created, version, wall))
 
     def _list(self, operation: List) -> Done:
@@ -264,22 +272,29 @@ class Registry:
         return Done(self.revision, entries=tuple(page))
 
     def _remember(self, command: Command, result: Result) -> None:
-        fingerprint = _fingerprint(command.operation)
-        session = _Session(command.request, result, self.applied, fingerprint)
-        self._keep(command.session, session)
-        if len(self._sessions) > self.sessions_max:
-            # Insertion order is order of use, because a session in use is moved to the end.
-            name = next(iter(self._sessions))
-            dropped = self._sessions.pop(name)
-            self._fingerprint.remove(self._session_hashes.pop(name))
-            self.forgotten = max(self.forgotten, dropped.result.revision)
-
-    def _keep(self, name: str, session: _Session) -> None:
         """In place of what was kept of this session, as the one used last."""
-        if self._sessions.pop(name, None) is not None:
-            self._fingerprint.remove(self._session_hashes[name])
-        self._sessions[name] = session
-        self._session_hashes[name] = self._fingerprint.add(name, session)
+        name, sessions = command.session, self._sessions
+        sessions[name] = _Session(command.request, result, self.applied, b"")
+        sessions.move_to_end(name)
+        self._changed_sessions[name] = command.operation
+        if len(sessions) > self.sessions_max:
+            oldest, dropped = sessions.popitem(last=False)
+            self._changed_sessions[oldest] = None
+            self.forgotten = max(self.forgotten, dropped.result.revision)
+        self._unhashed_bytes += ENTRY_BYTES
+        if self._unhashed_bytes > UNHASHED_BYTES_MAX:
+            self._hash_changes()
+
+    def _hash_changes(self) -> None:
+        """For the fingerprint."""
+        for name, operation in self._changed_sessions.items():
+            if operation is not None:
+                self._sessions[name].fingerprint = _fingerprint(operation)
+        self._session_hashes.renew(self._changed_sessions)
+        self._entry_hashes.renew(self._changed_entries)
+        self._changed_sessions.clear()
+        self._changed_entries.clear()
+        self._unhashed_bytes = 0
 
     def skip_revisions(self, count: int) -> None:
         """The next change makes a revision that is so much higher. No command does this: it is for
@@ -290,6 +305,7 @@ class Registry:
 
     def capture(self) -> Captured:
         """The present state, to be encoded off the loop while this one goes on."""
+        self._hash_changes()
         sessions = {
             name: _Session(held.request, held.result, held.used, held.fingerprint)
             for name, held in self._sessions.items()
@@ -299,7 +315,9 @@ class Registry:
 
     def fingerprint(self) -> bytes:
         """Equal on replicas that applied the same, and at hand at any time."""
-        return self._fingerprint.value(self.revision, self.applied, self.forgotten)
+        self._hash_changes()
+        counters = self.revision, self.applied, self.forgotten
+        return fingerprint((self._entry_hashes, self._session_hashes), counters)
 
     def digest(self) -> str:
         """SHA-256 of the whole state in hexadecimal: equal on replicas that applied the same."""
@@ -330,11 +348,10 @@ class Registry:
         registry._keys = sorted(registry._entries)
         registry.store_bytes = sum(map(_size, registry._entries.values()))
         by_use = sorted(registry._sessions.items(), key=lambda item: item[1].used)
-        registry._sessions = dict(by_use)
-        for key, entry in registry._entries.items():
-            registry._entry_hashes[key] = registry._fingerprint.add(KEYS, entry)
-        for name, session in by_use:
-            registry._session_hashes[name] = registry._fingerprint.add(name, session)
+        registry._sessions.clear()
+        registry._sessions.update(by_use)
+        registry._entry_hashes.renew(registry._entries)
+        registry._session_hashes.renew(registry._sessions)
         return registry
 
 

@@ -34,6 +34,28 @@ def test_the_fingerprint_is_that_of_the_state_however_it_came_about(given: list[
     assert again.digest() == registry.digest()
 
 
+@given(st.lists(st.tuples(commands, st.booleans()), max_size=40))
+def test_the_fingerprint_does_not_depend_on_when_it_was_looked_at(
+    given: list[tuple[Command, bool]],
+) -> None:
+    looked_at, not_looked_at = Registry(sessions_max=2), Registry(sessions_max=2)
+    for command, is_looked_at in given:
+        assert looked_at.apply(command) == not_looked_at.apply(command)
+        if is_looked_at:
+            looked_at.fingerprint()
+    assert looked_at.fingerprint() == not_looked_at.fingerprint()
+
+
+def test_the_fingerprint_of_a_state_is_the_same_in_all_versions() -> None:
+    """Or voters of different versions would accuse each other."""
+    registry = Registry(sessions_max=2)
+    operations = [Put("a", b"1"), Put("b", b"2"), Delete("a"), Put("b", b"3"), Put("b", b"4")]
+    for number, operation in enumerate([*operations, operations[-1]]):
+        session, request = f"{min(number, 4) % 3 + 1:032x}", min(number, 4) + 1
+        registry.apply(Command(session, request, min(number, 4), 0.0, operation))
+    assert registry.fingerprint().hex() == "9b647d227ed5567d23276221eee6c69c"
+
+
 @given(st.lists(commands, max_size=20), st.lists(commands, max_size=20))
 def test_other_states_have_other_fingerprints(one: list[Command], two: list[Command]) -> None:
     registries = Registry(), Registry()
