@@ -104,16 +104,19 @@ def offload(request: pytest.FixtureRequest) -> Offload:
     return ThreadOffload() if request.param == "real" else SimOffload(TrioClock())
 
 
-async def test_offload_returns_what_the_work_returns(offload: Offload) -> None:
-    assert await offload.run(lambda: 6 * 7, kind="hash") == 42
+@pytest.mark.parametrize("kind", ["hash", "fsync"])
+async def test_offload_returns_what_the_work_returns(offload: Offload, kind: str) -> None:
+    assert await offload.run(lambda: 6 * 7, kind=kind) == 42
 
 
-async def test_offload_raises_what_the_work_raises(offload: Offload) -> None:
+@pytest.mark.parametrize("kind", ["hash", "fsync"])
+async def test_offload_raises_what_the_work_raises(offload: Offload, kind: str) -> None:
     def work() -> None:
         raise ValueError("from the work")
 
     with pytest.raises(ValueError, match="from the work"):
-        await offload.run(work, kind="hash")
+        await offload.run(work, kind=kind)
+    assert await offload.run(lambda: 1, kind=kind) == 1, "it goes on after that"
 
 
 async def test_offload_lets_others_run_meanwhile(offload: Offload) -> None:

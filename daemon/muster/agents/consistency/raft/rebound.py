@@ -1,13 +1,15 @@
 """What is rebound inside pysyncobj 0.3.17, and nowhere else.
 
 The library reads its clock and its random numbers from module globals, makes its journal by a
-module-level function and serialises with pickle. Four names are rebound, once per process:
+module-level function and serialises with pickle. Five names are rebound, once per process:
 
 * `syncobj.createJournal`: looks up the journal that was registered under the given path, because
   many nodes live in one process.
 * `pickle.dumps/loads/dump/load` (the library's own module, which the others refer to): MessagePack.
   `use_list=False` matters: the engine asks `isinstance(command, tuple)`, and with lists every
   committed command would raise on every tick of every node.
+* `syncobj.createPoller`: it looks for sockets with each tick, of which it has none. That was a
+  system call for each, and each gave the interpreter away to the thread that waits to sync.
 * `syncobj.monotonicTime` and `syncobj.random`: the clock and the generator of the node that is
   being called now (`calling`). Time stands still during one call.
 
@@ -71,6 +73,19 @@ def _create_journal(path: str) -> Any:
     return _journals.pop(path)
 
 
+class _NoPoller:
+    """Of no sockets."""
+
+    def poll(self, timeout: float) -> None:
+        """There is nothing to wait for: the engine is only ever ticked with a timeout of 0."""
+        assert timeout == 0, "the engine waits"
+
+
+def _create_poller(kind: str) -> _NoPoller:
+    del kind
+    return _NoPoller()
+
+
 def _dumps(value: Any, protocol: int = 2) -> bytes:
     del protocol
     packed: bytes = msgpack.packb(value)
@@ -91,6 +106,7 @@ def _rebind() -> None:
     pysyncobj.pickle.dump = _never
     pysyncobj.pickle.load = _never
     pysyncobj.syncobj.createJournal = _create_journal
+    pysyncobj.syncobj.createPoller = _create_poller
     pysyncobj.syncobj.monotonicTime = _now
     pysyncobj.syncobj.random = _EngineRandom
     # It logs every heartbeat to a follower that needs a snapshot as a failure to open a file; the
