@@ -108,11 +108,39 @@ async def send_for_ever(stream: ByteStream) -> None:
         await stream.send_all(b"x")
 
 
+async def send_at_once_for_ever(stream: ByteStream) -> None:
+    while True:
+        stream.send_nowait(b"x")
+        await stream.send_all(b"")
+
+
 async def test_bytes_go_both_ways(line: Line) -> None:
     await line.dialler.send_all(b"ping")
     assert await line.acceptor.receive_some(100) == b"ping"
     await line.acceptor.send_all(b"pong")
     assert await line.dialler.receive_some(100) == b"pong"
+
+
+async def test_what_is_sent_at_once_arrives_in_its_order(line: Line) -> None:
+    assert line.dialler.send_nowait(b"one ")
+    assert line.dialler.send_nowait(b"two ")
+    await line.dialler.send_all(b"three")
+    await line.dialler.aclose()
+    assert await read_all(line.acceptor) == b"one two three"
+
+
+async def test_what_is_not_taken_at_once_leaves_with_what_is_sent_next(line: Line) -> None:
+    assert not line.dialler.send_nowait(MUCH)
+    assert not line.dialler.send_nowait(b"more")
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            await line.dialler.send_all(b"")
+            await line.dialler.send_all(b"last")
+            await line.dialler.aclose()
+
+        nursery.start_soon(send)
+        assert await read_all(line.acceptor) == MUCH + b"morelast"
 
 
 async def test_each_end_knows_the_other(line: Line) -> None:
@@ -185,6 +213,8 @@ async def test_closed_stream_refuses_everything_and_may_be_closed_again(line: Li
     with pytest.raises(trio.ClosedResourceError):
         await line.dialler.send_all(b"x")
     with pytest.raises(trio.ClosedResourceError):
+        line.dialler.send_nowait(b"x")
+    with pytest.raises(trio.ClosedResourceError):
         await line.dialler.receive_some(1)
 
 
@@ -203,6 +233,12 @@ async def test_sending_to_a_peer_that_has_closed_breaks(line: Line) -> None:
     await line.acceptor.aclose()
     with pytest.raises(trio.BrokenResourceError):
         await send_for_ever(line.dialler)
+
+
+async def test_sending_at_once_to_a_peer_that_has_closed_breaks(line: Line) -> None:
+    await line.acceptor.aclose()
+    with pytest.raises(trio.BrokenResourceError):
+        await send_at_once_for_ever(line.dialler)
 
 
 async def test_close_with_unread_input_resets_the_other_side(network: Network, line: Line) -> None:

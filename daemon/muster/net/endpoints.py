@@ -47,6 +47,11 @@ class ByteStream(Protocol):
     async def send_all(self, data: bytes) -> None:
         """Send all of `data`, waiting while the other side does not read."""
 
+    def send_nowait(self, data: bytes) -> bool:
+        """Send `data` in this turn of the loop, as far as the network takes it. False: the rest
+        stays here, and leaves with the next `send_all`, which may be one of nothing. Not while
+        another task is in `send_all`."""
+
     async def receive_some(self, bytes_max: int) -> bytes:
         """Between 1 and `bytes_max` bytes; b"" at the end of the stream."""
 

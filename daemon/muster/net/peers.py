@@ -113,6 +113,19 @@ class PeerConnection:
         """One frame of at most `FRAME_BYTES_MAX`; see `FrameStream.send`."""
         await self._frames.send(payload)
 
+    def send_nowait(self, payload: bytes) -> bool:
+        """One frame in this turn of the loop; see `FrameStream.send_nowait`."""
+        return self._frames.send_nowait(payload)
+
+    @property
+    def has_unsent(self) -> bool:
+        """Is there anything that `flush` would send?"""
+        return self._frames.has_unsent
+
+    async def flush(self) -> None:
+        """Send what `send_nowait` left behind; see `FrameStream.flush`."""
+        await self._frames.flush()
+
     async def receive(self) -> bytes:
         """The next frame, or b"" at the end of the stream; see `FrameStream.receive`."""
         return await self._frames.receive()

@@ -9,6 +9,7 @@ written whole.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -41,6 +42,8 @@ class TcpStream:
     def __init__(self, connected: trio.socket.SocketType, listener: TcpListener | None) -> None:
         self._remote = _address_of(connected.getpeername())
         self._stream = trio.SocketStream(connected)
+        self._fd = connected.fileno()
+        self._unsent = b""
         self._listener = listener
 
     @property
@@ -48,12 +51,43 @@ class TcpStream:
         return self._remote
 
     async def send_all(self, data: bytes) -> None:
-        await self._stream.send_all(data)
+        unsent, self._unsent = self._unsent, b""
+        await self._stream.send_all(unsent + data)
+
+    def send_nowait(self, data: bytes) -> bool:
+        self._check_open()
+        if self._unsent:
+            self._unsent += data
+            return False
+        try:
+            sent = os.write(self._fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+        self._unsent = data[sent:]
+        return not self._unsent
 
     async def receive_some(self, bytes_max: int) -> bytes:
-        return bytes(await self._stream.receive_some(bytes_max))
+        """It waits first and reads then: a reader of frames is nearly always early, and to find
+        that out would be a system call and an exception for each frame."""
+        while True:
+            self._check_open()
+            await trio.lowlevel.wait_readable(self._fd)
+            self._check_open()
+            try:
+                return os.read(self._fd, bytes_max)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise trio.ClosedResourceError("stream closed")
 
     async def aclose(self) -> None:
+        self._fd = -1
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.connection_closed()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from muster.net.locks import take
+from muster.locks import take
 from muster_protocol.crypto.certificates import (
     LEAF_KEY_BYTES,
     LEAF_SERIAL_BYTES,
@@ -158,16 +158,27 @@ class TlsStream:
         view = memoryview(data)
         await take(self._send_lock)
         try:
-            while view:
+            self._check_open()
+            self._encrypt(view[:RECORD_BYTES])
+            await self._stream.send_all(self._outgoing.read())
+            while view := view[RECORD_BYTES:]:
                 self._check_open()
-                try:
-                    self._tls.write(view[:RECORD_BYTES])
-                except ssl.SSLError as error:
-                    raise trio.BrokenResourceError("TLS stream broken") from error
+                self._encrypt(view[:RECORD_BYTES])
                 await self._flush()
-                view = view[RECORD_BYTES:]
         finally:
             self._send_lock.release()
+
+    def send_nowait(self, data: bytes) -> bool:
+        self._check_open()
+        self._encrypt(memoryview(data))
+        return self._stream.send_nowait(self._outgoing.read())
+
+    def _encrypt(self, data: memoryview) -> None:
+        if data:
+            try:
+                self._tls.write(data)
+            except ssl.SSLError as error:
+                raise trio.BrokenResourceError("TLS stream broken") from error
 
     async def receive_some(self, bytes_max: int) -> bytes:
         """As `ByteStream`. It never sends, so it never waits for a peer that does not read: two

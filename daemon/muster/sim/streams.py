@@ -75,6 +75,7 @@ class SimStream:
         self.readable = trio.Event()
         self.room = trio.Event()
         self._is_closed = False
+        self._unsent = b""
         host.streams[end.serial] = self
 
     @property
@@ -83,22 +84,37 @@ class SimStream:
 
     async def send_all(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
-        rest = memoryview(data)
+        unsent, self._unsent = self._unsent, b""
+        rest = unsent + data
         while rest:
             await self._host.clock.wait_running()
-            now = self._settle()
-            self._check_usable(now)
-            room = WINDOW_BYTES - self.end.peer.unread_bytes
-            if room > 0:
-                self.end.send(bytes(rest[:room]), now)
-                rest = rest[room:]
-                self.peer.readable.set()
-                if self.end.is_in_trouble:  # our own reader has to wake earlier than it knows
-                    self.readable.set()
+            if sent := self._send_some(rest):
+                rest = rest[sent:]
             else:
                 self.room = trio.Event()
                 with self._fabric.time.move_on_at(self.end.wake_to_send_at()):
                     await self.room.wait()
+
+    def send_nowait(self, data: bytes) -> bool:
+        if self._unsent:
+            self._unsent += data
+            return False
+        self._unsent = data[self._send_some(data) :]
+        return not self._unsent
+
+    def _send_some(self, data: bytes) -> int:
+        """How many bytes are on their way now."""
+        now = self._settle()
+        self._check_usable(now)
+        room = WINDOW_BYTES - self.end.peer.unread_bytes
+        if room <= 0:
+            return 0
+        part = data[:room]
+        self.end.send(part, now)
+        self.peer.readable.set()
+        if self.end.is_in_trouble:  # our own reader has to wake earlier than it knows
+            self.readable.set()
+        return len(part)
 
     async def receive_some(self, bytes_max: int) -> bytes:
         await trio.lowlevel.checkpoint()

@@ -7,7 +7,8 @@ witness dials nobody. Whom
 a voter dials is said by its electorate; whom it accepts, is not: any node of the cluster with a
 journal, because its own electorate may be the older one (`raftguard/peers`). Each link has
 a bounded queue of frames. A peer that does not read gets its link closed when the queue is full:
-to the engine that is a disconnected node, the only back-pressure it knows (D31).
+to the engine that is a disconnected node, the only back-pressure it knows (D31). Over an idle link
+a frame leaves in the turn of the loop in which it was made, and no task is woken for it.
 
 A link over which nothing was sent for `KEEP_ALIVE_S` sends an empty frame, and one over which
 nothing came for `SILENCE_S` is closed: after a cut the kernel would retransmit into the void with
@@ -66,6 +67,7 @@ class _Link:
     wake: trio.Event
     ended: trio.Event
     heard_at: float
+    sent_at: float
 
 
 class VoterLinks:
@@ -135,16 +137,29 @@ class VoterLinks:
         await self._serve(_checked_peer(connection), connection)
 
     def send(self, peer: NodeId, frame: RaftFrame) -> None:
-        """Queue a frame; closes the link of a peer that does not read."""
+        """Send a frame, or queue it; closes the link of a peer that does not read."""
         link = self._links.get(peer)
         if link is None:
             return
         data = encode(frame)
+        if not link.queue and self._send_at_once(link, data):
+            return
         link.queue.append(data)
         link.queued_bytes += len(data)
         link.wake.set()
         if len(link.queue) > QUEUE_FRAMES_MAX or link.queued_bytes > QUEUE_BYTES_MAX:
             self._drop(peer, link)
+
+    def _send_at_once(self, link: _Link, data: bytes) -> bool:
+        try:
+            is_sent = link.connection.send_nowait(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False  # the task that writes will see it too, and end the link
+        if is_sent:
+            link.sent_at = self._clock.now()
+            if link.connection.has_unsent:
+                link.wake.set()
+        return is_sent
 
     def queued(self) -> Iterator[tuple[NodeId, int, int]]:
         """For each link: to whom, frames and bytes that wait."""
@@ -222,6 +237,7 @@ class VoterLinks:
                 wake=trio.Event(),
                 ended=trio.Event(),
                 heard_at=self._clock.now(),
+                sent_at=self._clock.now(),
             )
             self._take(PeerUp(peer, connection.epoch, connection.peer.generation))
             try:
@@ -250,16 +266,20 @@ class VoterLinks:
 
     async def _write(self, link: _Link) -> None:
         while True:
-            if not link.queue:
-                link.wake = trio.Event()
-                with self._clock.move_on_after(KEEP_ALIVE_S):
-                    await link.wake.wait()
-            if not link.queue:
+            link.wake = trio.Event()
+            if link.queue:
+                data = link.queue.popleft()
+                link.queued_bytes -= len(data)
+                await link.connection.send(data)
+            elif link.connection.has_unsent:
+                await link.connection.flush()
+            elif self._clock.now() >= link.sent_at + KEEP_ALIVE_S:
                 await link.connection.send(KEEP_ALIVE)
+            else:
+                with self._clock.move_on_at(link.sent_at + KEEP_ALIVE_S):
+                    await link.wake.wait()
                 continue
-            data = link.queue.popleft()
-            link.queued_bytes -= len(data)
-            await link.connection.send(data)
+            link.sent_at = self._clock.now()
 
     async def _watch(self, link: _Link) -> None:
         """Close a link over which nothing comes any more."""

@@ -52,7 +52,7 @@ async def test_a_watch_waits_for_one_instant_and_ends() -> None:
     connection: Any = None
     scope = trio.CancelScope()
     await links._watch(
-        _Link(connection, scope, collections.deque(), 0, trio.Event(), trio.Event(), heard_at)
+        _Link(connection, scope, collections.deque(), 0, trio.Event(), trio.Event(), heard_at, 0.0)
     )
     assert scope.cancel_called
 
