@@ -6,13 +6,15 @@ virtual time race ahead of it (a 2 ms fsync took up to 383 virtual seconds).
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import trio
+
+from muster.locks import take
 
 T = TypeVar("T")
 
@@ -49,46 +51,48 @@ class ThreadOffload:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
 
-@dataclass(slots=True)
-class _Job:
-    work: Callable[[], Any]
-    token: trio.lowlevel.TrioToken
-    task: trio.lowlevel.Task
-    result: Any = None
-    error: BaseException | None = None
-
-    def do(self) -> None:
-        """In the thread: work, and wake who waits."""
-        try:
-            self.result = self.work()
-        except BaseException as error:  # noqa: BLE001 (it is raised where the work was asked for)
-            self.error = error
-        self.token.run_sync_soon(trio.lowlevel.reschedule, self.task)
-
-
 class _Worker:
     """A thread that does one thing after the other, and waits for the next meanwhile. One of trio's
-    is named anew for each, and takes the interpreter from the loop twice as often."""
+    is named anew for each, takes the interpreter from the loop more often, and is heard two turns
+    of the loop later."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._lock = trio.Lock()
+        self._works: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
+        self._done_fd = -1
+        self._result: Any = None
+        self._error: BaseException | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
         """As `Offload.run`."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if self._thread is None:
-            # A daemon: a disk that hangs must not keep the process from its end.
-            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-            self._thread.start()
-        job = _Job(work, trio.lowlevel.current_trio_token(), trio.lowlevel.current_task())
-        self._jobs.put(job)
-        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        if job.error is not None:
-            raise job.error
-        return cast("T", job.result)
+        await take(self._lock)
+        try:
+            if self._done_fd < 0:
+                self._start()
+            self._works.put(work)
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.wait_readable(self._done_fd)
+            os.eventfd_read(self._done_fd)
+            result, error = self._result, self._error
+            self._result = self._error = None
+        finally:
+            self._lock.release()
+        if error is not None:
+            raise error
+        return cast("T", result)
+
+    def _start(self) -> None:
+        self._done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # A daemon: a disk that hangs must not keep the process from its end.
+        threading.Thread(target=self._serve, name=self._name, daemon=True).start()
 
     def _serve(self) -> None:
         while True:
-            self._jobs.get().do()
+            work = self._works.get()
+            try:
+                self._result = work()
+            except BaseException as error:  # noqa: BLE001 (it is raised where the work was asked for)
+                self._error = error
+            del work
+            os.eventfd_write(self._done_fd, 1)
