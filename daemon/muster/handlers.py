@@ -271,9 +271,10 @@ class Handlers:
         key = ask.params.key
         if not isinstance(outcome, Done):
             raise _as_error(outcome, key)
-        self._audit.change(ask.caller, type(command.operation).__name__.lower(), key)
+        is_put = isinstance(command.operation, Put)
+        self._audit.change(ask.caller, "put" if is_put else "delete", key)
         row = None
-        if isinstance(command.operation, Put):
+        if is_put:
             entry = outcome.entry
             assert entry is not None
             row = m.KeyRow(

@@ -383,7 +383,9 @@ async def test_d23_a_second_process_is_refused() -> None:
     )
 
     async def accept(peer: Hello) -> None:
-        connection: Any = SimpleNamespace(peer=peer, epoch=1, receive=trio.sleep_forever)
+        connection: Any = SimpleNamespace(
+            peer=peer, epoch=1, receive=trio.sleep_forever, has_unsent=False
+        )
         await links.accept(connection)
 
     with pytest.raises(RemoteError, match="has no journal"):

@@ -13,7 +13,7 @@ import msgspec
 
 from muster_protocol.errors import RemoteError, UsageError
 from muster_protocol.limits import KEY_BYTES_MAX, LIST_KEYS_MAX, VALUE_BYTES_MAX
-from muster_protocol.types import HexId, UInt
+from muster_protocol.types import UInt
 from muster_protocol.wire.codec import Decoder, encode
 
 BATCH_COMMANDS_MAX = 10_000
@@ -21,6 +21,9 @@ BATCH_TAG: Final = 1
 
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_BYTES_MAX)]
 Value = Annotated[bytes, msgspec.Meta(max_length=VALUE_BYTES_MAX)]
+SessionId = Annotated[str, msgspec.Meta(min_length=32, max_length=32)]
+"""A `HexId`. That it is one is checked where a client says it (`session.methods`): a pattern
+takes longer than all else of a command, and each command is decoded by every voter."""
 
 
 class Put(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
@@ -59,7 +62,7 @@ class Command(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An operation with what makes it exactly-once. `since`: a revision that the store had
     reached before this request was first proposed, the same one in each repetition."""
 
-    session: HexId
+    session: SessionId
     request: UInt
     since: UInt
     wall: float

@@ -18,9 +18,7 @@ Pickle is thereby unreachable: `pickle.load` and its like raise if they are reac
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import msgpack
@@ -40,15 +38,21 @@ class _Calling:
     rng: Rng | None = None
 
 
-@contextlib.contextmanager
-def calling(*, now: float, rng: Rng) -> Iterator[None]:
+class calling:  # noqa: N801 (it is used as a function; a generator would take thrice as long)
     """Everything that runs inside is a call of the node with this clock and generator."""
-    outer = (_Calling.now, _Calling.rng)
-    _Calling.now, _Calling.rng = now, rng
-    try:
-        yield
-    finally:
-        _Calling.now, _Calling.rng = outer
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, *, now: float, rng: Rng) -> None:
+        self._inner = (now, rng)
+        self._outer: tuple[float, Rng | None] = self._inner
+
+    def __enter__(self) -> None:
+        self._outer = (_Calling.now, _Calling.rng)
+        _Calling.now, _Calling.rng = self._inner
+
+    def __exit__(self, *_: object) -> None:
+        _Calling.now, _Calling.rng = self._outer
 
 
 def register_journal(path: str, journal: Any) -> None:
