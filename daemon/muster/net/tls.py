@@ -186,6 +186,8 @@ class TlsStream:
         a key update) leaves with the next `send_all`, which is when RFC 8446 (4.6.3) wants it."""
         while True:
             self._check_open()
+            if self._has_read_all:
+                await self._feed()
             try:
                 return self._tls.read(bytes_max)
             except ssl.SSLWantReadError:
@@ -212,6 +214,12 @@ class TlsStream:
                 self._send_lock.release()
         finally:
             await self._stream.aclose()
+
+    @property
+    def _has_read_all(self) -> bool:
+        """Would reading find nothing? Nearly always, and an exception that says so costs more."""
+        incoming = self._incoming
+        return not (incoming.pending or incoming.eof or self._tls.pending())
 
     def _check_open(self) -> None:
         if self._is_closed:

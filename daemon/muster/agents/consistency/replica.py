@@ -55,16 +55,19 @@ class Replica:
             self.skipped += 1
             self._tell(index, str(error))
             return
-        results = [self._apply_one(command, index) for command in commands]
-        self._on_applied(origin, number, results, index)
+        self._on_applied(origin, number, self._apply_all(commands, index), index)
 
-    def _apply_one(self, command: Command, index: int) -> Result:
-        try:
-            return self.registry.apply(command)
-        except Exception as error:  # noqa: BLE001 (an exception here would stop every replica)
-            self.skipped += 1
-            self._tell(index, f"{type(error).__name__}: {error}")
-            return Rejected(self.registry.revision, "internal error while applying")
+    def _apply_all(self, commands: Sequence[Command], index: int) -> list[Result]:
+        results: list[Result] = []
+        for command in commands:
+            try:
+                results.append(self.registry.apply(command))
+            except Exception as error:  # noqa: BLE001 (it would stop every replica)
+                self.skipped += 1
+                self._tell(index, f"{type(error).__name__}: {error}")
+                failed = Rejected(self.registry.revision, "internal error while applying")
+                results.append(failed)
+        return results
 
     def _tell(self, index: int, reason: str) -> None:
         self._notify(
