@@ -37,7 +37,7 @@ COMPARED: Final = {
     "puts_per_s": "puts/s",
     "p50_ms": "p50",
     "p99_ms": "p99",
-    "cpu_s": "CPU",
+    "cpu_us": "CPU a put",
     "rss_mib": "RSS",
 }
 SYNCS: Final = 200
@@ -180,7 +180,7 @@ def report(
     )
     print()
     columns = ["value", "clients/connections", "side", "puts/s", "p50 ms", "p99 ms",
-               "daemons' CPU s", "load's CPU s", "largest RSS MiB"]  # fmt: skip
+               "daemons' CPU us a put", "load's", "largest RSS MiB"]  # fmt: skip
     print(f"| {' | '.join(columns)} |")
     print("|" + "---|" * len(columns))
     for cell in cells:
@@ -189,8 +189,8 @@ def report(
                    for name in runs[cell, side][0]}  # fmt: skip
             print(
                 f"| {cell.value_bytes} B | {cell} | {side} | {got['puts_per_s']:.0f} "
-                f"| {got['p50_ms']:.2f} | {got['p99_ms']:.1f} | {got['cpu_s']:.2f} "
-                f"| {got['own_cpu_s']:.2f} | {got['rss_mib']:.0f} |"
+                f"| {got['p50_ms']:.2f} | {got['p99_ms']:.1f} | {got['cpu_us']:.0f} "
+                f"| {got['own_cpu_us']:.0f} | {got['rss_mib']:.0f} |"
             )
     print()
     for cell in cells:

@@ -2,7 +2,8 @@
 
 Each client has one put outstanding, over its share of the connections; it makes the next one when
 the answer has come. Nothing is counted before the warm-up is over, nor after the last second. How
-much the daemons and this process used of the CPU meanwhile is part of the answer.
+much CPU the daemons and this process used for a put is part of the answer: where others use the
+machine too, it says more than the rate does.
 """
 
 from __future__ import annotations
@@ -138,8 +139,8 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
         "puts_per_s": len(latencies) / arguments.seconds,
         "p50_ms": quantile(latencies, 0.5) * 1000,
         "p99_ms": quantile(latencies, 0.99) * 1000,
-        "cpu_s": cpu,
-        "own_cpu_s": own_cpu,
+        "cpu_us": 1e6 * cpu / len(latencies),
+        "own_cpu_us": 1e6 * own_cpu / len(latencies),
         "rss_mib": memory / 2**20,
         "errors": load.errors,
     }
