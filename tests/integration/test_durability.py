@@ -80,7 +80,7 @@ def run(cluster: LocalCluster, **environ: str) -> dict[str, Report]:
 def test_every_claim_comes_after_the_sync_that_covers_it(
     make_cluster: Callable[..., LocalCluster],
 ) -> None:
-    reports = run(make_cluster(settings="[recorder]\nenabled = false\n"))
+    reports = run(make_cluster(settings={"recorder": {"enabled": False}}))
     seen: dict[str, int] = {}
     for name, report in reports.items():
         assert report.uncovered == [], f"{name}: {report.uncovered[:3]}"
@@ -99,7 +99,7 @@ def test_the_same_check_fails_when_syncs_are_stubbed_out(
 ) -> None:
     """The control: without it, the check above might be one that cannot fail."""
     stub = Path(__file__).parent / "no_fsync"
-    cluster = make_cluster(settings="[recorder]\nenabled = false\n")
+    cluster = make_cluster(settings={"recorder": {"enabled": False}})
     try:
         reports = run(cluster, PYTHONPATH=str(stub))
     except MusterError as error:

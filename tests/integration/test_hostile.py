@@ -121,7 +121,7 @@ def test_another_clusters_node_with_the_same_secret_is_not_let_in(
     cluster.wait_for_leader()
     other = cluster.nodes[3]
     text = other.config_path.read_text()
-    lone = text.replace("bootstrap_expect = 3", "bootstrap_expect = 1")
+    lone = text.replace("bootstrap_expect = 0", "bootstrap_expect = 1")
     lone = lone.replace("port = 7411", "port = 7499")  # where the others do not look for it
     joins = next(line for line in lone.splitlines() if line.startswith("join"))
     other.config_path.write_text(lone.replace(joins, "join = []"))

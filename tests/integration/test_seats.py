@@ -1,8 +1,9 @@
-"""Who votes, with real daemons: one grows to three, one is removed and added, and back to one."""
+"""Who votes, with real daemons: one grows to three and goes back, and a silent one is replaced."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,3 +43,24 @@ def test_one_daemon_grows_to_three_and_goes_back_to_one(
     wait_for(lambda: len(voters(n1)) == 1, WITHIN_S, "it does not shrink")
     # It may refuse for some seconds, until it has found out who votes now.
     wait_for(lambda: muster(n3, "kv", "get", "k").strip() == "v", 15.0, "it does not answer")
+
+
+def test_a_voter_that_is_stopped_for_long_is_replaced_and_comes_back_without_a_seat(
+    make_cluster: Callable[..., LocalCluster],
+) -> None:
+    settings = {"cluster": {"voters": 3, "replace_voter_after_s": 10.0}}
+    cluster = make_cluster(4, founders=3, settings=settings)
+    cluster.start()
+    leader = cluster.wait_for_leader()
+    silent = next(node for node in cluster.nodes[:3] if node is not leader)
+    stay = sorted(node.name for node in cluster.nodes if node is not silent)
+    muster(leader, "kv", "put", "k", "before")
+    silent.signal(signal.SIGSTOP)
+    wait_for(lambda: voters(leader) == stay, WITHIN_S, "it is not replaced")
+    muster(leader, "kv", "put", "k", "meanwhile")
+    silent.signal(signal.SIGCONT)
+    wait_for(lambda: muster(silent, "raft").split()[1:2] == ["no"], WITHIN_S, "it keeps its seat")
+    wait_for(
+        lambda: muster(silent, "kv", "get", "k").strip() == "meanwhile", 15.0, "it does not answer"
+    )
+    assert voters(leader) == stay

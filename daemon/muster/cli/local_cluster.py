@@ -8,6 +8,7 @@ processes that were started here are ever signalled, by their pid.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -29,12 +30,15 @@ STOP_S: Final = 10.0
 NODES_MAX: Final = 9
 HTTP_PORT: Final = 7412
 
+Settings = Mapping[str, Mapping[str, object]]
+"""By section and key, as in a configuration file."""
+
 
 class LocalNode:
     """One daemon process, or the place where one was."""
 
     def __init__(
-        self, cluster: LocalCluster, number: int, *, secret_file: Path, settings: str = ""
+        self, cluster: LocalCluster, number: int, *, secret_file: Path, settings: Settings
     ) -> None:
         self.cluster = cluster
         self.name = f"n{number}"
@@ -48,31 +52,30 @@ class LocalNode:
         self.prefix: tuple[str, ...] = ()
         """A command that runs the daemon, `ip netns exec NAME` for one."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.config_path.write_text(self._config(settings), encoding="utf-8")
+        self.config_path.write_text(self._config(number, settings), encoding="utf-8")
 
-    def _config(self, settings: str) -> str:
-        http_host = self.host if self.host.startswith("127.") else "127.0.0.1"
-        join = ", ".join(f'"{self.cluster.host(i)}"' for i in range(1, self.cluster.size + 1))
-        return f"""\
-[node]
-name = "{self.name}"
-state_dir = "{self.directory / "state"}"
-bind = "{self.host}"
-port = {self.cluster.port}
-
-[cluster]
-label = "dev"
-secret_file = "{self.secret_file}"
-bootstrap_expect = {self.cluster.founders}
-join = [{join}]
-
-[control]
-socket = "{self.socket}"
-
-[http]
-bind = "{http_host}"
-port = {HTTP_PORT}
-{settings}"""
+    def _config(self, number: int, settings: Settings) -> str:
+        cluster = self.cluster
+        is_loopback = self.host.startswith("127.")
+        ours: dict[str, dict[str, object]] = {
+            "node": {
+                "name": self.name,
+                "state_dir": str(self.directory / "state"),
+                "bind": self.host,
+                "port": cluster.port,
+            },
+            "cluster": {
+                "label": "dev",
+                "secret_file": str(self.secret_file),
+                "bootstrap_expect": cluster.founders if number <= cluster.founders else 0,
+                "join": [cluster.host(number) for number in range(1, cluster.size + 1)],
+            },
+            "control": {"socket": str(self.socket)},
+            "http": {"bind": self.host if is_loopback else "127.0.0.1", "port": HTTP_PORT},
+        }
+        for section, keys in settings.items():
+            ours.setdefault(section, {}).update(keys)
+        return _toml(ours)
 
     @property
     def pid(self) -> int:
@@ -143,10 +146,11 @@ class LocalCluster:
         founders: int | None = None,
         network: str = "127.0.0",
         port: int = 7411,
-        settings: str = "",
+        settings: Settings | None = None,
     ) -> None:
-        """`founders`: `bootstrap_expect` (all of them by default). `network`: the first three parts
-        of the addresses, below 127. `settings`: TOML for the end of each configuration file."""
+        """`founders`: how many, from n1 on, found the cluster (all of them by default); the others
+        join. `network`: the first three parts of the addresses, below 127. `settings`: of every
+        node, beside its own here or in their place."""
         if not 1 <= size <= NODES_MAX:
             raise LocalError(f"between 1 and {NODES_MAX} nodes, not {size}")
         self.directory = directory
@@ -157,7 +161,7 @@ class LocalCluster:
         directory.mkdir(parents=True, exist_ok=True)
         self.secret_file = self.make_secret("secret")
         self.nodes = [
-            LocalNode(self, number, secret_file=self.secret_file, settings=settings)
+            LocalNode(self, number, secret_file=self.secret_file, settings=settings or {})
             for number in range(1, size + 1)
         ]
 
@@ -213,6 +217,15 @@ class LocalCluster:
     def wait_for_leader(self, within_s: float = 30.0) -> LocalNode:
         """Errors: LocalError when none is agreed on in time."""
         return wait_for(self.leader, within_s, "no leader")
+
+
+def _toml(sections: Settings) -> str:
+    """A configuration file. Of JSON, what settings are made of is TOML too."""
+    lines: list[str] = []
+    for name, keys in sections.items():
+        values = (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items())
+        lines += [f"[{name}]", *values, ""]
+    return "\n".join(lines)
 
 
 def ask(node: LocalNode, method: str, timeout_s: float = 2.0) -> Any:
