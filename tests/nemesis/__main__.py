@@ -17,16 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from muster.cli.local_cluster import LocalNode, wait_for
+from muster.cli.local_cluster import LocalNode, ask, wait_for
 from muster.sim.checkers.judgement import judge
 from muster.sim.checkers.vocabulary import Budget, Verdict
 from muster.sim.checkers.wording import timeline
 from muster.sim.history import History
 from muster_protocol.errors import LocalError
-from nemesis.faults import Nemesis
-from nemesis.hosts import Hosts, hosts
+from nemesis.faults import SILENT, Drawn, Nemesis
+from nemesis.hosts import SHAPES, Hosts, hosts
 from nemesis.load import Load
+from nemesis.logs import Logs
 from testkit.namespaces import can_make_namespaces
+from testkit.wall_clock import PACKAGE, WallClock, is_stepped, library
 
 GAP_S: Final = (0.5, 4.0)
 """Between the end of a fault and the next one: sometimes too short to recover in."""
@@ -39,17 +41,23 @@ AFTER_S: Final = 3.0
 """Behind the end of a fault, for the answer that ends what it caused."""
 
 JUDGE_S: Final = 120.0
-BAD_WORDS: Final = ("Traceback", "SafetyViolation", "agent.failed", "agent.parked")
 UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done:
     """A fault that was done."""
 
     kind: str
     began: float
-    ended: float
+    ended: float = 0.0
+    is_alone: bool = True
+    elections: int = 0
+    """From its beginning to that of the next one."""
+
+    was_voter: bool = False
+    lost_seat: bool = False
+    """While it lasted."""
 
 
 def main() -> int:
@@ -60,29 +68,41 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=200.0, help="operations a second together")
     parser.add_argument("--history", default="nemesis.jsonl", metavar="FILE")
     args = parser.parse_args()
-    if not can_make_namespaces():
-        print("nemesis: needs root, iproute2, nftables and network namespaces", file=sys.stderr)
+    if missing := _missing():
+        print(f"nemesis: {missing}", file=sys.stderr)
         return 2
+    shape = random.Random(f"{args.seed}/shape").choice(SHAPES)
     print(f"nemesis, seed {args.seed}, {args.for_s:g} s: make nemesis FOR={args.for_s:g}s "
-          f"SEED={args.seed}", flush=True)  # fmt: skip
+          f"SEED={args.seed}\n{shape}", flush=True)  # fmt: skip
     with (
         tempfile.TemporaryDirectory(prefix="muster-nemesis-") as directory,
-        hosts(Path(directory)) as made,
+        hosts(Path(directory), shape) as made,
     ):
-        load, faults, wrong = _run(made, args)
-        wrong += _said(made)
-        elections = _elections(made)
+        logs = Logs(made.nodes)
+        load, faults, wrong = _run(made, logs, args)
     lines = "".join(f"{line}\n" for line in load.history.to_lines())
     Path(args.history).write_text(lines, encoding="utf-8")
-    wrong += load.bugs + _judged(load, args.history)
-    _report(load, faults, elections)
+    wrong += logs.bad + load.bugs + _judged(load, args.history)
+    _report(load, faults, logs)
     for line in wrong:
         print(f"WRONG: {line}")
     print("ok: all that was checked holds" if not wrong else f"{len(wrong)} things are wrong")
     return 1 if wrong else 0
 
 
-def _run(made: Hosts, args: argparse.Namespace) -> tuple[Load, list[Done], list[str]]:
+def _missing() -> str:
+    """What this machine lacks; "" if nothing."""
+    if not can_make_namespaces():
+        return "needs root, iproute2, nftables and network namespaces"
+    if library() is None:
+        return f"steps of wall clocks need Debian's {PACKAGE}: apt-get install {PACKAGE}"
+    with tempfile.TemporaryDirectory() as directory:
+        if not is_stepped(WallClock(Path(directory) / "clock")):
+            return f"{PACKAGE} does not step the clock of a process here"
+    return ""
+
+
+def _run(made: Hosts, logs: Logs, args: argparse.Namespace) -> tuple[Load, list[Done], list[str]]:
     """Found it, hurt it, heal it. Also: what did not come back."""
     for node in made.nodes:
         made.start(node)
@@ -90,29 +110,60 @@ def _run(made: Hosts, args: argparse.Namespace) -> tuple[Load, list[Done], list[
     nemesis = Nemesis(made, random.Random(f"{args.seed}/faults"))
     load = Load(made.nodes, clients=args.clients, rate_per_s=args.rate, seed=args.seed)
     with load:
-        faults = _faults(nemesis, random.Random(f"{args.seed}/gaps"), args.for_s)
+        run = _Run(made, logs, nemesis, random.Random(f"{args.seed}/gaps"))
+        run.hurt(args.for_s)
         nemesis.heal()
         print("  all faults end", flush=True)
         wrong = _recovered(made, load)
-    return load, faults, wrong
+    logs.read()
+    run.count_elections()
+    return load, run.done, wrong
 
 
-def _faults(nemesis: Nemesis, rng: random.Random, for_s: float) -> list[Done]:
-    began, done = time.monotonic(), list[Done]()
-    while time.monotonic() - began < for_s:
-        _pause(rng.uniform(*GAP_S))
-        drawn = [nemesis.draw() for _ in range(1 + (rng.random() < BOTH))]
+class _Run:
+    """One fault or two at a time, until time is up."""
+
+    def __init__(self, made: Hosts, logs: Logs, nemesis: Nemesis, rng: random.Random) -> None:
+        self._logs = logs
+        self._nemesis = nemesis
+        self._rng = rng
+        self._ids = {node.name: ask(node, "status").node for node in made.nodes}
+        self._elections = 0
+        self._last: list[Done] = []
+        self.done: list[Done] = []
+
+    def hurt(self, for_s: float) -> None:
+        began = time.monotonic()
+        while time.monotonic() - began < for_s:
+            _pause(self._rng.uniform(*GAP_S))
+            self._logs.read()
+            self.count_elections()
+            self._do([self._nemesis.draw() for _ in range(1 + (self._rng.random() < BOTH))], began)
+
+    def count_elections(self) -> None:
+        """Those since the last count are for who was done then."""
+        for done in self._last:
+            done.elections = self._logs.elections - self._elections
+        self._elections = self._logs.elections
+
+    def _do(self, drawn: Sequence[Drawn], began: float) -> None:
+        self._last = []
         undos = []
         for fault in drawn:
             at = time.monotonic()
             print(f"  {at - began:7.1f} s  {fault.kind} {fault.whom} for {fault.lasts_s:.1f} s",
                   flush=True)  # fmt: skip
-            undos.append((at + fault.lasts_s, at, fault.kind, fault.begin()))
-        for until, at, kind, undo in sorted(undos, key=lambda each: each[0]):
+            done = Done(fault.kind, at, is_alone=len(drawn) == 1)
+            done.was_voter = self._ids[fault.whom] in self._logs.voters
+            self._last.append(done)
+            undos.append((at + fault.lasts_s, done, fault, fault.begin()))
+        for until, done, fault, undo in sorted(undos, key=lambda each: each[0]):
             _pause(until - time.monotonic())
+            self._logs.read()
+            done.lost_seat = done.was_voter and self._ids[fault.whom] not in self._logs.voters
             undo()
-            done.append(Done(kind, at, time.monotonic()))
-    return done
+            done.ended = time.monotonic()
+        self.done += self._last
 
 
 def _recovered(made: Hosts, load: Load) -> list[str]:
@@ -121,7 +172,28 @@ def _recovered(made: Hosts, load: Load) -> list[str]:
         wait_for(made.cluster.leader, RECOVER_S, "no leader after the heal")
     except LocalError as error:
         return [str(error)]
-    return [line for node in made.nodes if (line := _served(load, node))]
+    return [line for node in made.nodes if (line := _served(load, node))] + _seated(made)
+
+
+def _seated(made: Hosts) -> list[str]:
+    """As many vote as should, and each node knows whether it does: also who came back."""
+    said: list[str] = []
+
+    def settled() -> bool:
+        told = [ask(node, "raft") for node in made.nodes]
+        leader = next((each for each in told if each and each.role == "leader"), None)
+        if leader is None or any(each is None for each in told):
+            return False
+        voters = {row.id for row in leader.voters if row.role != "learner"}
+        vote = {each.node for each in told if each.is_voter}
+        said[:] = [f"{len(voters)} vote, {len(leader.voters)} have seats, {len(vote)} say so"]
+        return voters == vote and len(leader.voters) == made.shape.voters
+
+    try:
+        wait_for(settled, RECOVER_S, f"not {made.shape.voters} voters after the heal")
+    except LocalError as error:
+        return [f"{error}: {' '.join(said)}"]
+    return []
 
 
 def _served(load: Load, node: LocalNode) -> str:
@@ -131,24 +203,6 @@ def _served(load: Load, node: LocalNode) -> str:
             return ""
         _pause(0.2)
     return f"{node.name} does not answer {RECOVER_S:.0f} s after the heal"
-
-
-def _said(made: Hosts) -> list[str]:
-    """What no daemon may log."""
-    return [
-        f"{node.name} logged: {line[:200]}"
-        for node in made.nodes
-        for line in node.log().splitlines()
-        if any(word in line for word in BAD_WORDS)
-    ]
-
-
-def _elections(made: Hosts) -> int:
-    """How many terms had a leader."""
-    became = re.compile(r"raft\.role\.changed.*role=leader.*term=(\d+)|"
-                        r'"role": ?"leader".*"term": ?(\d+)')  # fmt: skip
-    terms = {found[1] or found[2] for node in made.nodes for found in became.finditer(node.log())}
-    return len(terms)
 
 
 def _judged(load: Load, path: str) -> list[str]:
@@ -164,16 +218,24 @@ def _judged(load: Load, path: str) -> list[str]:
     return [f"not linearizable: key {why.key}: {why.why} {told}; muster check-history {path}"]
 
 
-def _report(load: Load, faults: Sequence[Done], elections: int) -> None:
+def _report(load: Load, faults: Sequence[Done], logs: Logs) -> None:
     told = load.told
-    print(f"{told.ok + told.failed + told.unknown} operations: {told.ok} answered, "
-          f"{told.failed} refused, {told.unknown} unknown; {elections} elections")  # fmt: skip
-    gaps: dict[str, list[float]] = collections.defaultdict(list)
+    print(f"{told.ok + told.failed + told.unknown} operations: {told.ok} answered, {told.failed} "
+          f"refused, {told.unknown} unknown; {logs.elections} elections")  # fmt: skip
+    silent = [fault for fault in faults if fault.kind.startswith(SILENT) and fault.was_voter]
+    replaced = sum(fault.lost_seat for fault in silent)
+    print(f"{len(silent)} voters silent for long, {replaced} of them replaced")
+    print("wall clocks as logged: {:+,.0f} s to {:+,.0f} s".format(*logs.ahead_s))
+    by_kind: dict[str, list[Done]] = collections.defaultdict(list)
     for fault in faults:
-        gaps[fault.kind].append(_gap_s(load.answered_at, fault.began, fault.ended + AFTER_S))
-    print(f"{'fault':14} {'times':>5}  longest time without an answer, s: median, worst")
-    for kind, seconds in sorted(gaps.items()):
-        print(f"{kind:14} {len(seconds):5}  {statistics.median(seconds):6.2f} {max(seconds):6.2f}")
+        by_kind[fault.kind].append(fault)
+    print("longest time without an answer, in seconds; elections while it was the only fault")
+    print(f"{'fault':16} {'times':>5} {'median':>7} {'worst':>6} {'alone':>6} {'elections':>9}")
+    for kind, those in sorted(by_kind.items()):
+        gaps = [_gap_s(load.answered_at, each.began, each.ended + AFTER_S) for each in those]
+        alone = [each.elections for each in those if each.is_alone]
+        print(f"{kind:16} {len(those):5} {statistics.median(gaps):7.2f} {max(gaps):6.2f} "
+              f"{len(alone):6} {sum(alone):9}")  # fmt: skip
 
 
 def _gap_s(answered_at: Sequence[float], began: float, ended: float) -> float:

@@ -20,6 +20,15 @@ Undo = Callable[[], None]
 LASTS_S: Final = (2.0, 9.0)
 """From more than an election takes to six times a leader's lease."""
 
+SILENT_S: Final = (1.5, 2.2)
+"""Times the delay after which a silent voter is replaced: it takes looks, a journal, and syncs."""
+
+STEPS_S: Final = (60, 3_600, 400 * 86_400)
+"""The largest step of a wall clock: what NTP corrects, a wrong zone, a battery that was changed."""
+
+SILENT: Final = "silent: "
+"""For longer than a voter may be, where there is somebody to take its seat."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
@@ -50,7 +59,13 @@ class Nemesis:
             "full disk": self._full_disk,
             "no seat": self._no_seat,
             "fewer voters": self._fewer_voters,
+            "clock": self._clock,
+            "all clocks": self._all_clocks,
+            "clocks apart": self._clocks_apart,
         }
+        if hosts.shape.has_spares:
+            silences = {"killed": self._kill, "stopped": self._pause, "cut": self._isolate}
+            self._table |= {f"{SILENT}{how}": do for how, do in silences.items()}
 
     @property
     def kinds(self) -> list[str]:
@@ -61,6 +76,8 @@ class Nemesis:
         kind = self._rng.choice(self.kinds)
         node = self._rng.choice(self._hosts.nodes)
         lasts_s = self._rng.uniform(*LASTS_S)
+        if kind.startswith(SILENT):
+            lasts_s = self._hosts.shape.replace_after_s * self._rng.uniform(*SILENT_S)
         if self._rng.random() < 0.5:
             node = self._hosts.cluster.leader() or node
         return Drawn(kind, lasts_s, node.name, lambda: self._table[kind](node))
@@ -71,8 +88,9 @@ class Nemesis:
             self._hosts.make_room(node)
             node.signal(signal.SIGCONT)
             self._heal_network(node)
+            self._set_clock(node, 0)
             self._hosts.start(node)
-        self._ask(self._hosts.nodes[0], "raft.voters", VotersParams(size=5))
+        self._ask(self._hosts.nodes[0], "raft.voters", VotersParams(size=self._hosts.shape.voters))
 
     # --- processes ------------------------------------------------------------------------------
 
@@ -155,8 +173,9 @@ class Nemesis:
         return lambda: self._ask(asked, "raft.add", SeatParams(node=node.name))
 
     def _fewer_voters(self, node: LocalNode) -> Undo:
-        self._ask(node, "raft.voters", VotersParams(size=3))
-        return lambda: self._ask(node, "raft.voters", VotersParams(size=5))
+        voters = self._hosts.shape.voters
+        self._ask(node, "raft.voters", VotersParams(size=voters - 2))
+        return lambda: self._ask(node, "raft.voters", VotersParams(size=voters))
 
     def _ask(self, node: LocalNode, method: str, params: Params) -> None:
         """In the background: it may take as long as there is no leader, and be refused."""
@@ -166,6 +185,37 @@ class Nemesis:
                 client.call(method, params)
 
         threading.Thread(target=ask, daemon=True).start()
+
+    # --- wall clocks ----------------------------------------------------------------------------
+
+    def _clock(self, node: LocalNode) -> Undo:
+        return self._step({node: self._drawn_step()})
+
+    def _all_clocks(self, _: LocalNode) -> Undo:
+        by_s = self._drawn_step()
+        return self._step(dict.fromkeys(self._hosts.nodes, by_s))
+
+    def _clocks_apart(self, _: LocalNode) -> Undo:
+        return self._step({node: self._drawn_step() for node in self._hosts.nodes})
+
+    def _step(self, steps: dict[LocalNode, int]) -> Undo:
+        """Forward or back, and back again."""
+        told = ", ".join(f"{node.name} {by_s:+,d} s" for node, by_s in steps.items())
+        print(f"{'':12} wall clocks: {told}", flush=True)
+        for node, by_s in steps.items():
+            self._set_clock(node, by_s)
+
+        def undo() -> None:
+            for node in steps:
+                self._set_clock(node, 0)
+
+        return undo
+
+    def _drawn_step(self) -> int:
+        return round(self._rng.choice((-1, 1)) * self._rng.choice(STEPS_S) * self._rng.random())
+
+    def _set_clock(self, node: LocalNode, ahead_s: int) -> None:
+        self._hosts.clocks[node.name].set(ahead_s)
 
     # --- disks ----------------------------------------------------------------------------------
 

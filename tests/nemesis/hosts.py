@@ -1,4 +1,4 @@
-"""Five hosts: a namespace and a small disk of its own for each daemon."""
+"""Hosts: a namespace, a small disk and a wall clock of its own for each daemon."""
 
 from __future__ import annotations
 
@@ -6,25 +6,52 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from muster.cli.local_cluster import LocalCluster, LocalNode
+from muster_protocol.raftguard.steward import REPLACE_S
 from testkit.namespaces import Lan, lan
+from testkit.wall_clock import WallClock, clean_up
 
-SIZE: Final = 5
 DISK_BYTES: Final = 96 * 1024 * 1024
 """Two flight records, some segments and snapshots, and not much more."""
 
 BALLAST: Final = "ballast"
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many hosts there are, how many of them vote, and when a silent one is replaced."""
+
+    size: int
+    voters: int
+    replace_after_s: float
+
+    @property
+    def has_spares(self) -> bool:
+        return self.size > self.voters
+
+    def __str__(self) -> str:
+        return (f"{self.size} nodes, {self.voters} of them vote, "
+                f"who is silent for {self.replace_after_s:.0f} s is replaced")  # fmt: skip
+
+
+SHAPES: Final = (Shape(5, 5, REPLACE_S), Shape(5, 3, 10.0), Shape(6, 5, 10.0))
+"""One without anybody to take a seat, one in which a voter is soon missed, one in between. Ten
+seconds are the least that a voter may be given."""
+
+
 class Hosts:
     """The cluster and what can be done to its hosts, by node."""
 
-    def __init__(self, cluster: LocalCluster, network: Lan) -> None:
+    def __init__(self, cluster: LocalCluster, network: Lan, shape: Shape) -> None:
         self.cluster = cluster
         self.network = network
+        self.shape = shape
+        self.clocks = {node.name: WallClock(node.directory / "clock") for node in cluster.nodes}
+        self._pids: list[int] = []
 
     @property
     def nodes(self) -> list[LocalNode]:
@@ -37,6 +64,12 @@ class Hosts:
         """Start the daemon, if it does not run."""
         if not node.is_running:
             node.start()
+            self._pids.append(node.pid)
+
+    def forget_clocks(self) -> None:
+        """When no daemon runs any more."""
+        for pid in self._pids:
+            clean_up(pid)
 
     # --- disks ----------------------------------------------------------------------------------
 
@@ -68,14 +101,25 @@ class Hosts:
 
 
 @contextlib.contextmanager
-def hosts(directory: Path) -> Iterator[Hosts]:
+def hosts(directory: Path, shape: Shape) -> Iterator[Hosts]:
     """All of it, and nothing of it afterwards."""
-    with lan(f"nemesis-{os.getpid()}", SIZE) as network:
-        cluster = LocalCluster(directory, SIZE, network=network.network)
-        made = Hosts(cluster, network)
+    settings = {
+        "cluster": {"voters": shape.voters, "replace_voter_after_s": shape.replace_after_s},
+        "log": {"format": "json"},
+    }
+    with lan(f"nemesis-{os.getpid()}", shape.size) as network:
+        cluster = LocalCluster(
+            directory,
+            shape.size,
+            founders=shape.voters,
+            network=network.network,
+            settings=settings,
+        )
+        made = Hosts(cluster, network, shape)
         with contextlib.ExitStack() as stack:
+            stack.callback(made.forget_clocks)
             for node in cluster.nodes:
-                node.prefix = network.prefix(made.number(node))
+                node.prefix = network.prefix(made.number(node)) + made.clocks[node.name].prefix()
                 made.mount(node)
                 stack.callback(made.unmount, node)
             stack.enter_context(cluster)

@@ -18,12 +18,16 @@ of another clock); the daemon waits in epoll.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = "libfaketime"
 """Debian's."""
 
+STEP_S: Final = 40 * 86_400
 _FOUND: Final = "*/faketime/libfaketimeMT.so.1"
 
 
@@ -59,6 +63,20 @@ class WallClock:
         new = self._file.with_suffix(".new")
         new.write_text(f"{ahead_s:+d}\n", encoding="ascii")
         os.replace(new, self._file)
+
+
+def is_stepped(clock: WallClock) -> bool:
+    """Does it do what it should here? Asked of a process that begins and ends with the question."""
+    look = "import time; print(round(time.time()), time.monotonic())"
+    clock.set(STEP_S)
+    before = round(time.time()), time.monotonic()
+    done = subprocess.run(
+        [*clock.prefix(), sys.executable, "-c", look], capture_output=True, text=True, check=True
+    )
+    after = round(time.time()), time.monotonic()
+    clock.set(0)
+    wall, monotonic = map(float, done.stdout.split())
+    return before[0] <= wall - STEP_S <= after[0] and before[1] <= monotonic <= after[1]
 
 
 def clean_up(pid: int) -> None:
