@@ -67,6 +67,7 @@ class Connection:
     """A stream to a peer, until the test closes it."""
 
     epoch = 1
+    has_unsent = False
 
     def __init__(self, peer: NodeId) -> None:
         self.peer = SimpleNamespace(node_id=peer, generation="0" * 16, boot="b", name="peer")
@@ -75,6 +76,9 @@ class Connection:
     async def receive(self) -> bytes:
         await self.closed.wait()
         return b""
+
+    def send_nowait(self, data: bytes) -> bool:
+        return bool(data)
 
     async def send(self, data: bytes) -> None:
         del data
