@@ -21,8 +21,7 @@ WITHIN_S = 30.0
 @pytest.fixture
 def site(make_cluster: Callable[..., LocalCluster]) -> LocalCluster:
     """n1 and n2 have the data, n3 is their witness."""
-    cluster = make_cluster(3, founders=2)
-    change(cluster.nodes[2], "bootstrap_expect = 2", "witness = true")
+    cluster = make_cluster(3, has_witness=True)
     cluster.start()
     for node in cluster.nodes:  # who has no data asks who votes, every few seconds
         wait_for(lambda n=node: roles(n).get("n3") == "witness", WITHIN_S, "no witness")
@@ -145,12 +144,13 @@ def test_what_is_lost_with_a_node_is_said_and_the_other_one_recovered(
 def test_a_node_cannot_become_a_witness_nor_a_witness_a_node(site: LocalCluster) -> None:
     one, witness = site.nodes[0], site.nodes[2]
     one.stop()
-    change(one, "bootstrap_expect = 2", "witness = true")
+    change(one, "bootstrap_expect = 2", "bootstrap_expect = 0")
+    change(one, "witness = false", "witness = true")
     one.start()
     assert one.wait() != 0
     assert "this node has the data of a voter" in one.log()
     witness.stop()
-    change(witness, "witness = true", "")
+    change(witness, "witness = true", "witness = false")
     witness.start()
     assert witness.wait() != 0
     assert "has promised something as a witness" in witness.log()

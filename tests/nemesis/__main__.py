@@ -184,7 +184,7 @@ def _seated(made: Hosts) -> list[str]:
         leader = next((each for each in told if each and each.role == "leader"), None)
         if leader is None or any(each is None for each in told):
             return False
-        voters = {row.id for row in leader.voters if row.role != "learner"}
+        voters = {row.id for row in leader.voters if row.role in ("leader", "voter")}
         vote = {each.node for each in told if each.is_voter}
         said[:] = [f"{len(voters)} vote, {len(leader.voters)} have seats, {len(vote)} say so"]
         return voters == vote and len(leader.voters) == made.shape.voters

@@ -28,19 +28,27 @@ class Shape:
     size: int
     voters: int
     replace_after_s: float
+    has_witness: bool = False
+    """The last node is one, and votes."""
 
     @property
     def has_spares(self) -> bool:
         return self.size > self.voters
 
     def __str__(self) -> str:
-        return (f"{self.size} nodes, {self.voters} of them vote, "
+        witness = ", one as a witness" if self.has_witness else ""
+        return (f"{self.size} nodes, {self.voters} of them vote{witness}, "
                 f"who is silent for {self.replace_after_s:.0f} s is replaced")  # fmt: skip
 
 
-SHAPES: Final = (Shape(5, 5, REPLACE_S), Shape(5, 3, 10.0), Shape(6, 5, 10.0))
-"""One without anybody to take a seat, one in which a voter is soon missed, one in between. Ten
-seconds are the least that a voter may be given."""
+SHAPES: Final = (
+    Shape(5, 5, REPLACE_S),
+    Shape(5, 3, 10.0),
+    Shape(6, 5, 10.0),
+    Shape(5, 5, REPLACE_S, has_witness=True),
+)
+"""One without anybody to take a seat, one in which a voter is soon missed, one in between, and one
+with a witness. Ten seconds are the least that a voter may be given."""
 
 
 class Hosts:
@@ -111,7 +119,8 @@ def hosts(directory: Path, shape: Shape) -> Iterator[Hosts]:
         cluster = LocalCluster(
             directory,
             shape.size,
-            founders=shape.voters,
+            founders=shape.voters - shape.has_witness,
+            has_witness=shape.has_witness,
             network=network.network,
             settings=settings,
         )

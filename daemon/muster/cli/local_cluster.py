@@ -68,6 +68,7 @@ class LocalNode:
                 "label": "dev",
                 "secret_file": str(self.secret_file),
                 "bootstrap_expect": cluster.founders if number <= cluster.founders else 0,
+                "witness": cluster.has_witness and number == cluster.size,
                 "join": [cluster.host(number) for number in range(1, cluster.size + 1)],
             },
             "control": {"socket": str(self.socket)},
@@ -144,18 +145,21 @@ class LocalCluster:
         size: int,
         *,
         founders: int | None = None,
+        has_witness: bool = False,
         network: str = "127.0.0",
         port: int = 7411,
         settings: Settings | None = None,
     ) -> None:
         """`founders`: how many, from n1 on, found the cluster (all of them by default); the others
-        join. `network`: the first three parts of the addresses, below 127. `settings`: of every
-        node, beside its own here or in their place."""
+        join. `has_witness`: the last node is one, and no founder. `network`: the first three parts
+        of the addresses, below 127. `settings`: of every node, beside its own here or in their
+        place."""
         if not 1 <= size <= NODES_MAX:
             raise LocalError(f"between 1 and {NODES_MAX} nodes, not {size}")
         self.directory = directory
         self.size = size
-        self.founders = size if founders is None else founders
+        self.has_witness = has_witness
+        self.founders = size - has_witness if founders is None else founders
         self.network = network
         self.port = port
         directory.mkdir(parents=True, exist_ok=True)

@@ -267,8 +267,8 @@ class Steward:
         staying = sum(voter.node not in unwanted for voter in held.data_voters)
         room = held.size - staying
         level = self._level(held, view)
-        is_odd_with_it = staying % 2 == 0
-        if not (level and room and (is_odd_with_it or min(len(level), room) >= 2)):
+        becomes_odd = staying % 2 == 0 or min(len(level), room) >= 2
+        if not (level and room and (becomes_odd or (room >= 2 and self._has_witness(held, view)))):
             return None
         if len(held.voters) == VOTERS_MAX:
             node = NodeId(held.witness)  # it makes room; who else has to go is removed before this
@@ -319,6 +319,13 @@ class Steward:
         return ""
 
     # --- small questions --------------------------------------------------------------------
+
+    def _has_witness(self, held: Configuration, view: View) -> bool:
+        """Is there a member that can make an even number of voters odd?"""
+        return any(
+            member.is_witness and (node == held.witness or self._is_free(held, node, view))
+            for node, member in view.members.items()
+        )
 
     def _may_witness(self, held: Configuration, node: NodeId, view: View) -> bool:
         """A learner that is about to vote makes it superfluous."""

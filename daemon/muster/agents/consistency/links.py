@@ -5,9 +5,10 @@ an older one that still delivers is told apart by its epoch (PySyncObj's issue 1
 dials too if nothing comes for `PATIENCE_S`: the lower one may not know yet that it has a seat. A
 witness dials nobody. Whom a voter dials is said by its electorate; whom it accepts, is not: any
 node of the cluster with a journal, because its own electorate may be the older one
-(`raftguard/peers`). Each link has a bounded queue of frames. A peer that does not read gets its link closed when the queue is full:
-to the engine that is a disconnected node, the only back-pressure it knows (D31). Over an idle link
-a frame leaves in the turn of the loop in which it was made, and no task is woken for it.
+(`raftguard/peers`). Each link has a bounded queue of frames. A peer that does not read gets its
+link closed when the queue is full: to the engine that is a disconnected node, the only
+back-pressure it knows (D31). Over an idle link a frame leaves in the turn of the loop in which it
+was made, and no task is woken for it.
 
 A link over which nothing was sent for `KEEP_ALIVE_S` sends an empty frame, and one over which
 nothing came for `SILENCE_S` is closed: after a cut the kernel would retransmit into the void with

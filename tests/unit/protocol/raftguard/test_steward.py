@@ -194,8 +194,9 @@ def test_it_comes_to_rest_and_never_takes_the_quorum_away(
         assert len(live) == size
     if held.witness:
         assert len(held.data_voters) % 2 == 0
-    elif witnesses and len(held.data_voters) < size:
-        assert len(held.data_voters) % 2 == 1 or held.learners
+    if witnesses and len(live) == len(held.data_voters):
+        assert len(live) == min(len(replicas), size)
+        assert (not held.witness) == bool(len(live) % 2 or len(live) == size)
     assert all(int(v.node[0], 16) not in left for v in held.voters)
 
 
@@ -236,6 +237,15 @@ def test_a_witness_does_not_keep_a_third_node_from_its_seat() -> None:
     learning = site(1, 2, learners=(3,))
     assert steward().decide(learning, shown) == Change(promoted(learning, node(3)))
     assert steward().decide(electorate(1, 2, learners=(3,)), shown) != Enlist(node(9), True)
+
+
+def test_where_a_witness_makes_four_odd_the_fourth_votes() -> None:
+    held = electorate(1, 2, 3, learners=(4,), size=5)
+    assert steward().decide(held, view(1, 2, 3, 4)) is None
+    shown = with_witnesses(view(1, 2, 3, 4, 9), 9)
+    assert steward().decide(held, shown) == Change(promoted(held, node(4)))
+    four = electorate(1, 2, 3, 4, size=5)
+    assert steward().decide(four, shown) == Enlist(node(9), as_witness=True)
 
 
 def test_a_witness_makes_room_for_the_seventh_node() -> None:
