@@ -53,9 +53,18 @@ def ranking(result: Any) -> list[Block]:
         f"{here} of {result.voters} voters are here, {result.majority} are a majority",
         Table(headings, rows, right=["COMMITTED", "REVISION"]),
         Styled(f"{_most(result)}: the log ends at {_end(best)}", "bold"),
-        *([f"the witness was asked up to {_end(result.witness)}"] if result.witness else []),
+        *_witness(result),
         *([] if result.has_quorum else _loss(result)),
     ]
+
+
+def _witness(result: Any) -> list[Block]:
+    best = result.survivors[0]
+    if result.witness is not None:
+        return [f"the witness was asked up to {_end(result.witness)}"]
+    if best.witness:
+        return [f"the witness {short(best.witness)} would know more: --inspect it, too"]
+    return []
 
 
 def _end(survey: Any) -> str:

@@ -12,11 +12,14 @@ import pytest
 from muster.agents.consistency.raft.engine import FIRST_ENTRY
 from muster.cli.exit import Exit
 from muster.entropy import SystemEntropy
-from muster.identity import load_or_create
+from muster.identity import IDENTITY_NAME, load_or_create
 from muster.storage.files import DiskFiles
+from muster.storage.records import encode_record
 from muster.storage.recovery import create_journal
+from muster.storage.succession import WITNESS_NAME
 from muster.storage.superblock import Superblock, read_superblock, write_superblock
 from muster_protocol.raftguard.survivors import Survey
+from muster_protocol.raftguard.witness import Promises, persist
 from muster_protocol.wire.raft import Configuration, Voter
 from testkit.commandline import Outcome, muster
 
@@ -86,6 +89,38 @@ def test_survivors_are_ranked_and_the_loss_is_told(tmp_path: Path) -> None:
     ranking = muster("raft", "recover", "--inspect", one, two, "--json").json
     assert (ranking["best"], ranking["has_quorum"]) == (VOTERS[1].node, True)
     assert ranking["missing"] == [VOTERS[2].node]
+
+
+def survey_of_witness(tmp_path: Path, index: int) -> str:
+    """What --inspect says at the third voter, a witness that was asked up to 7/`index`."""
+    state = tmp_path / f"witness{index}"
+    state.mkdir()
+    (state / IDENTITY_NAME).write_bytes(b"")
+    promises = Promises(1, VOTERS[2].node, OLD, VOTERS[2].generation, 9, "", 7, index)
+    record = encode_record(1, persist(promises).data)
+    (state / WITNESS_NAME).write_bytes(record)
+    told = recover(str(state), "--inspect", "--json")
+    assert told.code == Exit.OK, told.stderr
+    assert f"a witness, asked up to 7/{index}" in recover(str(state), "--inspect").out
+    assert "a witness, and has no data" in recover(str(state), "--yes", "--as-of", "7/4").stderr
+    path = tmp_path / f"witness{index}.json"
+    path.write_bytes(told.stdout)
+    return str(path)
+
+
+def test_a_witness_says_what_is_lost(tmp_path: Path) -> None:
+    one = Path(exported(tmp_path, 1, entries=3))
+    survey = msgspec.json.decode(one.read_bytes(), type=Survey)
+    mine = msgspec.structs.replace(survey, witness=VOTERS[2].node)
+    one.write_bytes(msgspec.json.encode(mine))
+    told = muster("raft", "recover", "--inspect", str(one))
+    assert "would know more: --inspect it, too" in told.out
+    beyond = muster("raft", "recover", "--inspect", str(one), survey_of_witness(tmp_path, 6))
+    assert "the witness was asked up to 7/6" in beyond.out
+    assert "MAY BE LOST: the writes between, up to 7/6" in beyond.out
+    ranking = muster("raft", "recover", "--inspect", "--json", str(one),
+                     survey_of_witness(tmp_path, 4)).json  # fmt: skip
+    assert (ranking["has_quorum"], ranking["may_lose_acknowledged"]) == (True, False)
 
 
 def test_a_person_types_the_clusters_id_and_it_is_done(tmp_path: Path) -> None:
