@@ -50,7 +50,9 @@ class Done:
 
     kind: str
     began: float
-    ended: float = 0.0
+    until: float = 0.0
+    """What it caused has ended by then, or another one begins."""
+
     is_alone: bool = True
     elections: int = 0
     """From its beginning to that of the next one."""
@@ -59,6 +61,12 @@ class Done:
     lost_seat: bool = False
     """While it lasted."""
 
+    @property
+    def seat(self) -> str:
+        if not self.was_voter:
+            return "had no seat"
+        return "lost its seat" if self.lost_seat else "kept its seat"
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="nemesis", description=__doc__)
@@ -66,20 +74,26 @@ def main() -> int:
     parser.add_argument("--seed", default=str(time.time_ns() % 1_000_000))
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--rate", type=float, default=200.0, help="operations a second together")
+    parser.add_argument("--only", default="", metavar="WORD", help="in the names of the faults")
     parser.add_argument("--history", default="nemesis.jsonl", metavar="FILE")
     args = parser.parse_args()
     if missing := _missing():
         print(f"nemesis: {missing}", file=sys.stderr)
         return 2
     shape = random.Random(f"{args.seed}/shape").choice(SHAPES)
+    only = f" ONLY={args.only!r}" if args.only else ""
     print(f"nemesis, seed {args.seed}, {args.for_s:g} s: make nemesis FOR={args.for_s:g}s "
-          f"SEED={args.seed}\n{shape}", flush=True)  # fmt: skip
+          f"SEED={args.seed}{only}\n{shape}", flush=True)  # fmt: skip
     with (
         tempfile.TemporaryDirectory(prefix="muster-nemesis-") as directory,
         hosts(Path(directory), shape) as made,
     ):
         logs = Logs(made.nodes)
-        load, faults, wrong = _run(made, logs, args)
+        try:
+            load, faults, wrong = _run(made, logs, args)
+        except LocalError as error:
+            print(f"nemesis: {error}", file=sys.stderr)
+            return 1
     lines = "".join(f"{line}\n" for line in load.history.to_lines())
     Path(args.history).write_text(lines, encoding="utf-8")
     wrong += logs.bad + load.bugs + _judged(load, args.history)
@@ -107,7 +121,7 @@ def _run(made: Hosts, logs: Logs, args: argparse.Namespace) -> tuple[Load, list[
     for node in made.nodes:
         made.start(node)
     made.cluster.wait_for_leader()
-    nemesis = Nemesis(made, random.Random(f"{args.seed}/faults"))
+    nemesis = Nemesis(made, random.Random(f"{args.seed}/faults"), args.only)
     load = Load(made.nodes, clients=args.clients, rate_per_s=args.rate, seed=args.seed)
     with load:
         run = _Run(made, logs, nemesis, random.Random(f"{args.seed}/gaps"))
@@ -116,7 +130,7 @@ def _run(made: Hosts, logs: Logs, args: argparse.Namespace) -> tuple[Load, list[
         print("  all faults end", flush=True)
         wrong = _recovered(made, load)
     logs.read()
-    run.count_elections()
+    run.count()
     return load, run.done, wrong
 
 
@@ -137,12 +151,13 @@ class _Run:
         while time.monotonic() - began < for_s:
             _pause(self._rng.uniform(*GAP_S))
             self._logs.read()
-            self.count_elections()
+            self.count()
             self._do([self._nemesis.draw() for _ in range(1 + (self._rng.random() < BOTH))], began)
 
-    def count_elections(self) -> None:
-        """Those since the last count are for who was done then."""
+    def count(self) -> None:
+        """What has happened since the last count is for what was done then."""
         for done in self._last:
+            done.until = min(done.until, time.monotonic())
             done.elections = self._logs.elections - self._elections
         self._elections = self._logs.elections
 
@@ -161,8 +176,10 @@ class _Run:
             _pause(until - time.monotonic())
             self._logs.read()
             done.lost_seat = done.was_voter and self._ids[fault.whom] not in self._logs.voters
+            if fault.kind.startswith(SILENT):
+                print(f"{'':12} {fault.whom} {done.seat}", flush=True)
             undo()
-            done.ended = time.monotonic()
+            done.until = time.monotonic() + AFTER_S
         self.done += self._last
 
 
@@ -232,16 +249,21 @@ def _report(load: Load, faults: Sequence[Done], logs: Logs) -> None:
     print("longest time without an answer, in seconds; elections while it was the only fault")
     print(f"{'fault':16} {'times':>5} {'median':>7} {'worst':>6} {'alone':>6} {'elections':>9}")
     for kind, those in sorted(by_kind.items()):
-        gaps = [_gap_s(load.answered_at, each.began, each.ended + AFTER_S) for each in those]
+        gaps = [_gap_s(load.answered_at, each.began, each.until) for each in those]
         alone = [each.elections for each in those if each.is_alone]
         print(f"{kind:16} {len(those):5} {statistics.median(gaps):7.2f} {max(gaps):6.2f} "
               f"{len(alone):6} {sum(alone):9}")  # fmt: skip
 
 
-def _gap_s(answered_at: Sequence[float], began: float, ended: float) -> float:
-    inside = [at for at in answered_at if began < at < ended]
-    instants = [began, *inside, ended]
-    return max(late - early for early, late in itertools.pairwise(instants))
+def _gap_s(answered_at: Sequence[float], began: float, until: float) -> float:
+    """The longest one whose middle is in that time: one at whose end the next fault has begun
+    already is due to this one, and one that begins with that is not."""
+    gaps = (
+        late - max(early, began)
+        for early, late in itertools.pairwise(answered_at)
+        if began < (early + late) / 2 < until
+    )
+    return max(gaps, default=0.0)
 
 
 def _pause(seconds: float) -> None:

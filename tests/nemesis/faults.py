@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from muster.cli.local_cluster import LocalNode
-from muster_protocol.errors import MusterError
+from muster_protocol.errors import LocalError, MusterError
 from muster_protocol.session.methods import Params, SeatParams, VotersParams
 from nemesis.hosts import Hosts
 
@@ -43,7 +43,8 @@ class Drawn:
 class Nemesis:
     """Draws faults from a seed. Who leads is not in the seed: "leader" is whoever does then."""
 
-    def __init__(self, hosts: Hosts, rng: random.Random) -> None:
+    def __init__(self, hosts: Hosts, rng: random.Random, only: str = "") -> None:
+        """`only` those in whose name this is. Errors: LocalError if there is none."""
         self._hosts = hosts
         self._rng = rng
         self._table: dict[str, Callable[[LocalNode], Undo]] = {
@@ -67,9 +68,11 @@ class Nemesis:
             silences = {"killed": self._kill, "stopped": self._pause, "cut": self._isolate}
             self._table |= {f"{SILENT}{how}": do for how, do in silences.items()}
 
-    @property
-    def kinds(self) -> list[str]:
-        return list(self._table)
+        self.kinds = [kind for kind in self._table if only in kind]
+        if not self.kinds:
+            raise LocalError(
+                f"no fault of this cluster has {only!r} in its name: {list(self._table)}"
+            )
 
     def draw(self) -> Drawn:
         """The next one. A leader is hit as often as all others together."""
