@@ -64,9 +64,12 @@ ENTRY_BYTES: Final = 64
 PAGE_BYTES_MAX: Final = CONTROL_FRAME_BYTES_MAX // 2
 """Keys and values of one listing page, so that the reply fits a control frame."""
 
-UNHASHED_BYTES_MAX: Final = 256 * 1024
-"""Of what was changed, as entries are counted, before it is hashed for the fingerprint: two
-thousand small entries, which take 2 ms. It bounds the operations that are kept for it, too."""
+UNHASHED_BYTES_MAX: Final = 1024 * 1024
+"""Of what was changed before it is hashed for the fingerprint, which then takes 2 ms. It bounds the
+operations that are kept for it, too."""
+
+CHANGE_BYTES: Final = 512
+"""What a change counts for there, beside its value: as long as it takes to hash so much more."""
 
 SNAPSHOT_FORMAT: Final = 2
 """2: fingerprints of requests, and what was forgotten."""
@@ -281,7 +284,7 @@ class Registry:
             oldest, dropped = sessions.popitem(last=False)
             self._changed_sessions[oldest] = None
             self.forgotten = max(self.forgotten, dropped.result.revision)
-        self._unhashed_bytes += ENTRY_BYTES
+        self._unhashed_bytes += CHANGE_BYTES
         if self._unhashed_bytes > UNHASHED_BYTES_MAX:
             self._hash_changes()
 
