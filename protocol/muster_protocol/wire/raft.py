@@ -72,7 +72,11 @@ class Configuration(msgspec.Struct, frozen=True, array_like=True):
 
     def seat(self, node: str) -> Voter | None:
         """The seat of `node`, as a voter or a learner; None where it has none."""
-        return next((seat for seat in self.seats if seat.node == node), None)
+        for seats in (self.voters, self.learners):  # it is asked with each frame
+            for seat in seats:
+                if seat.node == node:
+                    return seat
+        return None
 
     def is_voter(self, node: str) -> bool:
         """Does its vote count?"""

@@ -44,8 +44,12 @@ class PeerNode(Node):  # type: ignore[misc]  # the library has no types
     """A voter as the engine knows it. Its hash comes from its id, so that the engine's sets of
     nodes have the same order in every process."""
 
+    def __init__(self, node: NodeId) -> None:
+        super().__init__(node)
+        self._hash = int(node[:15], 16)
+
     def __hash__(self) -> int:
-        return int(self.id[:15], 16)
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PeerNode) and self.id == other.id
