@@ -240,8 +240,9 @@ def _report(load: Load, faults: Sequence[Done], logs: Logs) -> None:
     print(f"{told.ok + told.failed + told.unknown} operations: {told.ok} answered, {told.failed} "
           f"refused, {told.unknown} unknown; {logs.elections} elections")  # fmt: skip
     silent = [fault for fault in faults if fault.kind.startswith(SILENT) and fault.was_voter]
-    replaced = sum(fault.lost_seat for fault in silent)
-    print(f"{len(silent)} voters silent for long, {replaced} of them replaced")
+    alone = [fault for fault in silent if fault.is_alone]
+    print(f"voters silent for long: {len(silent)}, replaced: {_replaced(silent)}; "
+          f"as the only fault: {len(alone)}, replaced: {_replaced(alone)}")  # fmt: skip
     print("wall clocks as logged: {:+,.0f} s to {:+,.0f} s".format(*logs.ahead_s))
     by_kind: dict[str, list[Done]] = collections.defaultdict(list)
     for fault in faults:
@@ -250,9 +251,13 @@ def _report(load: Load, faults: Sequence[Done], logs: Logs) -> None:
     print(f"{'fault':16} {'times':>5} {'median':>7} {'worst':>6} {'alone':>6} {'elections':>9}")
     for kind, those in sorted(by_kind.items()):
         gaps = [_gap_s(load.answered_at, each.began, each.until) for each in those]
-        alone = [each.elections for each in those if each.is_alone]
+        elections = [each.elections for each in those if each.is_alone]
         print(f"{kind:16} {len(those):5} {statistics.median(gaps):7.2f} {max(gaps):6.2f} "
-              f"{len(alone):6} {sum(alone):9}")  # fmt: skip
+              f"{len(elections):6} {sum(elections):9}")  # fmt: skip
+
+
+def _replaced(faults: Sequence[Done]) -> int:
+    return sum(fault.lost_seat for fault in faults)
 
 
 def _gap_s(answered_at: Sequence[float], began: float, until: float) -> float:

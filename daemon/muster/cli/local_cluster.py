@@ -38,7 +38,12 @@ class LocalNode:
     """One daemon process, or the place where one was."""
 
     def __init__(
-        self, cluster: LocalCluster, number: int, *, secret_file: Path, settings: Settings
+        self,
+        cluster: LocalCluster,
+        number: int,
+        *,
+        secret_file: Path,
+        settings: Settings | None = None,
     ) -> None:
         self.cluster = cluster
         self.name = f"n{number}"
@@ -52,7 +57,7 @@ class LocalNode:
         self.prefix: tuple[str, ...] = ()
         """A command that runs the daemon, `ip netns exec NAME` for one."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.config_path.write_text(self._config(number, settings), encoding="utf-8")
+        self.config_path.write_text(self._config(number, settings or {}), encoding="utf-8")
 
     def _config(self, number: int, settings: Settings) -> str:
         cluster = self.cluster
@@ -165,7 +170,7 @@ class LocalCluster:
         directory.mkdir(parents=True, exist_ok=True)
         self.secret_file = self.make_secret("secret")
         self.nodes = [
-            LocalNode(self, number, secret_file=self.secret_file, settings=settings or {})
+            LocalNode(self, number, secret_file=self.secret_file, settings=settings)
             for number in range(1, size + 1)
         ]
 
