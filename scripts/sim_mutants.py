@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 500
-WITHIN_S = 60
+WITHIN_S = 240
 SOURCES = ("daemon", "protocol", "scripts")
 
 

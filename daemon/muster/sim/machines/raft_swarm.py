@@ -64,8 +64,13 @@ CHANGING_ELECTORATES: Final = 0.4
 that."""
 
 
-WITNESSES: Final = 0.2
-"""Share of the runs with a witness, and an even number of voters beside it."""
+WITNESSES: Final = 0.25
+WITNESSES_OF_CHANGING: Final = 0.1
+"""Share of the runs with a witness, and an even number of voters beside it: of those whose
+electorate stays as it is, and of the others."""
+
+RESTLESS: Final = 0.5
+"""Share of the runs with a witness that are about what was begun and not finished."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +108,29 @@ class RaftOptions:
 
 def draw(seed: int, *, for_s: float = 15.0) -> RaftOptions:
     """The options of this seed."""
-    options = _draw(seed, for_s)
-    witness = random.Random(f"{seed}/witness")
-    if witness.random() < WITNESSES:
-        options = replace(options, voters=witness.choice((2, 2, 2, 4)), with_witness=True)
+    options, is_changing = _draw(seed, for_s), False
     rng = random.Random(f"{seed}/electorate")
-    if rng.random() >= CHANGING_ELECTORATES:
+    if rng.random() < CHANGING_ELECTORATES:
+        spares, gap_s = rng.choice((1, 2, 3)), rng.choice((0.1, 0.5, 2.0))
+        options, is_changing = replace(options, spares=spares, change_gap_s=gap_s), True
+    rng = random.Random(f"{seed}/witness")
+    if rng.random() >= (WITNESSES_OF_CHANGING if is_changing else WITNESSES):
         return options
-    spares, gap_s = rng.choice((1, 2, 3)), rng.choice((0.1, 0.5, 2.0))
-    return replace(options, spares=spares, change_gap_s=gap_s)
+    options = replace(options, voters=rng.choice((2, 2, 2, 4)), with_witness=True)
+    return _restless(rng, options) if rng.random() < RESTLESS else options
+
+
+def _restless(rng: random.Random, options: RaftOptions) -> RaftOptions:
+    """Leaders go before what they have begun is committed, and what was not synced is lost."""
+    return replace(
+        options,
+        kinds=("crash-leader", "lose-unsynced", "isolate"),
+        fault_gap_s=rng.choice((0.3, 1.0)),
+        fault_s=rng.choice((0.5, 1.5)),
+        request_gap_s=rng.uniform(0.01, 0.05),
+        sync_s_max=rng.choice((0.02, 0.3)),
+        frame_s_max=rng.choice((0.003, 0.05)),
+    )
 
 
 def _draw(seed: int, for_s: float) -> RaftOptions:
