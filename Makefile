@@ -73,7 +73,7 @@ sim: $(STAMP) ## drawn simulations: SEEDS=1000 START=1 WITHIN=seconds
 	@$(BIN)/python scripts/sim.py --seeds $(or $(SEEDS),1000) --start $(or $(START),1) \
 		--within $(or $(WITHIN),inf)
 
-nemesis: $(STAMP) ## five or six real daemons under drawn faults (root): FOR=60s SEED=1 ONLY=clock
+nemesis: $(STAMP) ## three to six real daemons under drawn faults (root): FOR=60s SEED=1 ONLY=clock
 	@PYTHONPATH=tests $(BIN)/python -m nemesis --for $(or $(FOR),60s) $(if $(SEED),--seed $(SEED)) \
 		$(if $(ONLY),--only "$(ONLY)")
 

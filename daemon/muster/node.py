@@ -164,6 +164,11 @@ class Node:
     def name(self) -> str:
         return self.config.node.name
 
+    @property
+    def keeps_records(self) -> bool:
+        """Is there a flight record? Not of a witness: its disk may be small, and wears out."""
+        return self.config.recorder.enabled and not self.config.cluster.witness
+
     def notify(self, notice: Notify) -> None:
         """Log something of the node's own."""
         self.log("node", notice)
@@ -179,7 +184,7 @@ class Node:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self.parts = parts = await self._build()
-                if self.config.recorder.enabled:
+                if self.keeps_records:
                     nursery.start_soon(self.recorder.run)
                 await nursery.start(parts.streams.serve, parts.listener)
                 await nursery.start(parts.supervisor.run)
@@ -312,7 +317,7 @@ class Node:
             bus=bus,
             log=self.log,
             persist=records.persist,
-            recorder=self.recorder if self.config.recorder.enabled else None,
+            recorder=self.recorder if self.keeps_records else None,
         )
         stored_peers = await world.offload.run(
             lambda: records.load("discovery", PEERS_RECORD), kind="read"
@@ -417,7 +422,7 @@ class _AgentBuilder:
         self._parts = parts
         self._stored_peers = stored_peers
         self._clock = node.world.clock
-        self._log = node.recorder if node.config.recorder.enabled else None
+        self._log = node.recorder if node.keeps_records else None
 
     def specs(self) -> list[AgentSpec]:
         """The agents that are switched on, in the order of their starts."""

@@ -84,7 +84,7 @@ class _Worker:
 
     def _start(self) -> None:
         self._done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # A daemon: a disk that hangs must not keep the process from its end.
+        # A daemon: once nobody waits for it any more, it does not keep the process.
         threading.Thread(target=self._serve, name=self._name, daemon=True).start()
 
     def _serve(self) -> None:

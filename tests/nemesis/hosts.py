@@ -46,8 +46,9 @@ SHAPES: Final = (
     Shape(5, 3, 10.0),
     Shape(6, 5, 10.0),
     Shape(5, 5, REPLACE_S, has_witness=True),
+    Shape(3, 3, REPLACE_S, has_witness=True),
 )
-"""One without anybody to take a seat, one in which a voter is soon missed, one in between, and one
+"""One without anybody to take a seat, one in which a voter is soon missed, one in between, and two
 with a witness. Ten seconds are the least that a voter may be given."""
 
 

@@ -208,6 +208,8 @@ class Injector:
     # --- the electorate -------------------------------------------------------------------------
 
     async def _seats(self, fault: Seats, sim: SimNode) -> Undo:
+        if fault.change != "size" and (sim.node is None or sim.node.parts is None):
+            return _nothing  # it is starting, and nobody knows its id yet
         request = SeatRequest(fault.change, "" if fault.change == "size" else sim.me, fault.size)
         asked = self._rng.choice(self._cluster.up or [sim])
 

@@ -211,6 +211,7 @@ class Simulation:
                 await self._quiescence(watch)
             finally:
                 self._virtual_s = trio.current_time()
+                cluster.let_go()
             nursery.cancel_scope.cancel()
 
     async def _founded(self, watch: Watch) -> None:

@@ -64,6 +64,8 @@ class Witnessing:
             NodeId(voter.node) for voter in configuration.data_voters if voter.node != self._me
         ]
         self._needed = configuration.majority - 1
+        if self.node is None:
+            self._is_asking, self._asked = False, 0
 
     def leadership_began(self) -> None:
         """Nothing of an earlier term counts."""
@@ -79,11 +81,13 @@ class Witnessing:
     ) -> tuple[SendFrame, ...]:
         """What to say to the witness now, if anything. One question is on its way at a time; what
         may have been lost with a connection is asked again with the next heartbeat."""
-        if self.node is None or self.node not in connected:
+        if self.node is None:
             return ()
         self._look(connected, now)
         if is_heartbeat:
             self._back_from = self._log.commit_index
+        if self.node not in connected:
+            return ()
         index = self._log.durable_index if self._is_asking else 0
         has_answered = self._matched(self.node) >= self._asked
         if not is_heartbeat and (index <= self._asked or not has_answered):

@@ -33,8 +33,8 @@ class QuorumEvidence:
         if seat.voter is None and seat.superblock is not None:
             return Evidence(voters, (), is_voter=True, hears_quorum=False, leader=None)
         if seat.voter is None or not seat.is_voter:
-            there = {*self._ports.live_voters(), self._ports.me}
-            reachable = tuple(voter for voter in voters if voter in there)
+            live = self._ports.live_voters()
+            reachable = tuple(v for v in voters if v in live or v == seat.witness_of(configuration))
             return Evidence(voters, reachable, is_voter=False, hears_quorum=False, leader=leader)
         guard = seat.voter.core.guard
         there = {*guard.connected(), self._ports.me}

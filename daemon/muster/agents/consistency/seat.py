@@ -94,6 +94,15 @@ class Seat:
         """Does this node's vote count? Not that of a learner, nor of a journal without a seat."""
         return self.voter is not None and self.voter.is_voter
 
+    def witness_of(self, configuration: Configuration) -> NodeId | None:
+        """This node, if it is the witness of this electorate, with the promises of that seat."""
+        held = configuration.seat(configuration.witness)
+        if held is None or self.witness is None:
+            return None
+        promises = self.witness.machine.promises
+        is_mine = (promises.node, promises.generation) == (held.node, held.generation)
+        return NodeId(held.node) if is_mine else None
+
     @property
     def stewardship(self) -> Stewardship | None:
         """As `voter`."""

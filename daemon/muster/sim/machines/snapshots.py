@@ -154,11 +154,11 @@ class Snapshots:
         self._voters.at(self._transfer_s(), self._serve, node, peer, manifest)
 
     def _serve(self, node: SimVoter, peer: NodeId, manifest: Manifest) -> None:
-        server = self._voters.nodes[peer]
+        server = self._voters.nodes.get(peer)  # who has lost its seat meanwhile is there no more
         data = None
-        if node.up and server.up and server.journal.manifest == manifest:
+        if server is not None and node.up and server.up and server.journal.manifest == manifest:
             data = self._voters.off_loop(server, lambda: server.store.read_data(manifest))
-        if data is None:
+        if data is None or server is None:
             self._fail(node, "the leader did not send it")
         else:
             rest = data[node.transfer.begin(manifest) :]

@@ -133,3 +133,20 @@ def test_who_is_no_witness_any_more_or_away_is_not_asked() -> None:
     assert leader.asks(OTHER, is_heartbeat=True) is None
     leader.witnessing.reconfigured(Configuration(SITE.voters[:2]))
     assert leader.asks(*BOTH, is_heartbeat=True) is None
+
+
+def test_without_a_witness_nothing_is_asked_of_it_any_more() -> None:
+    leader = Leader()
+    leader.asks(*ALONE)
+    assert leader.witnessing.is_called
+    leader.witnessing.reconfigured(Configuration(SITE.voters[:1]))
+    assert not leader.witnessing.is_called
+
+
+def test_the_other_node_is_back_though_the_witness_is_gone() -> None:
+    leader = Leader()
+    leader.asks(*ALONE)
+    leader.matched[WITNESS] = leader.matched[OTHER] = leader.log.commit_index = 6
+    assert leader.asks(OTHER, is_heartbeat=True) is None
+    assert leader.asks(OTHER, is_heartbeat=True) is None
+    assert not leader.witnessing.is_called

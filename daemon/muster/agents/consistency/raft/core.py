@@ -92,6 +92,7 @@ class RaftCore:
         self.guard = RaftGuard(me=me, log=journal, rng=rng, now=now)
         self._outward: list[Effect] = []
         self._waiting: list[bytes] = []
+        self._waiting_electorate: Configuration | None = None
         self._applied_before = 0
         """What was applied when the present call began."""
         self._applied_bytes = 0
@@ -246,13 +247,18 @@ class RaftCore:
 
     def _propose_electorate(self, configuration: Configuration) -> None:
         data = encode(Reconfiguration(configuration))
-        if self.guard.why_not_change(configuration) or self._must_wait_for_disk():
+        if self.guard.why_not_change(configuration):
             self._outward.append(ProposalRefused(data))
+        elif self._must_wait_for_disk():
+            self._waiting_electorate = configuration  # under load a moment without it never comes
         else:
             self._propose([data])
 
     def _propose_waiting(self) -> None:
         """All at once: they share the next sync."""
+        electorate, self._waiting_electorate = self._waiting_electorate, None
+        if electorate is not None:
+            self._propose_electorate(electorate)
         waiting, self._waiting = self._waiting, []
         if waiting:
             self._propose(waiting)
