@@ -79,6 +79,11 @@ class SimNode:
         return self.life in (Life.RUNNING, Life.PAUSED, Life.STOPPING)
 
     @property
+    def has_started(self) -> bool:
+        """Is there a node, in its present life or the last, with all its parts?"""
+        return self.node is not None and self.node.parts is not None
+
+    @property
     def running(self) -> Node:
         """The node. Only while it is up and has started."""
         assert self.node is not None

@@ -208,13 +208,15 @@ class Injector:
     # --- the electorate -------------------------------------------------------------------------
 
     async def _seats(self, fault: Seats, sim: SimNode) -> Undo:
-        if fault.change != "size" and (sim.node is None or sim.node.parts is None):
-            return _nothing  # it is starting, and nobody knows its id yet
+        if fault.change != "size" and not sim.has_started:
+            return _nothing  # nobody knows its id yet
         request = SeatRequest(fault.change, "" if fault.change == "size" else sim.me, fault.size)
         asked = self._rng.choice(self._cluster.up or [sim])
 
         async def work() -> None:
             deadline = asked.host.clock.now() + REQUEST_S
+            if not asked.has_started:
+                raise Refused("down", "it is just starting")
             await asked.agents.consistency.change_seats(request, deadline=deadline)
 
         async def ask() -> None:
