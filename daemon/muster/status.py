@@ -67,6 +67,9 @@ def status_of(node: Node) -> StatusResult:
     )
 
 
+SILENT_S: Final = 10.0
+"""Some times what a restart takes, from the first packet to the first answer to a leader."""
+
 WITNESS_CALLED: Final = (
     "what is written now is on fewer disks than usual: another node is away or behind, and the "
     "witness votes in its place"
@@ -77,6 +80,7 @@ def _problems(node: Node) -> list[Problem]:
     """What is wrong, the worst first."""
     return [
         *_quorum_problems(node),
+        *_seat_problems(node),
         *_identity_problems(node),
         *_agent_problems(node),
         *_member_problems(node),
@@ -96,9 +100,31 @@ def _quorum_problems(node: Node) -> list[Problem]:
         return [Problem(what=verdict.reason, next="muster partition")]
     if verdict.standing is Standing.ELECTING:
         return [Problem(what=verdict.reason, next="muster raft")]
-    if consistency.voter is not None and consistency.voter.core.guard.is_witness_called:
-        return [Problem(what=WITNESS_CALLED, next="muster raft")]
     return []
+
+
+def _seat_problems(node: Node) -> list[Problem]:
+    """What a leader knows of the seats: who is there and does not answer has perhaps lost the
+    journal, or the promises, that the seat belongs to."""
+    assert node.parts is not None
+    consistency = node.parts.agents.consistency
+    if consistency is None or consistency.voter is None or not consistency.leads():
+        return []
+    guard, now = consistency.voter.core.guard, node.world.clock.now()
+    problems = []
+    if guard.is_witness_called:
+        problems.append(Problem(what=WITNESS_CALLED, next="muster raft"))
+    settled = {
+        member.id: member.name
+        for member in node.members()
+        if member.state is MemberState.ALIVE and now - member.since >= SILENT_S
+    }
+    for seat, (_, answered_at) in guard.acknowledged().items():
+        is_silent = answered_at is None or now - answered_at >= SILENT_S
+        if is_silent and seat in settled:
+            what = f"{settled[seat]} is alive, and does not answer in its seat"
+            problems.append(Problem(what=what, next=f"muster raft remove {settled[seat]}"))
+    return problems
 
 
 def _identity_problems(node: Node) -> list[Problem]:

@@ -193,3 +193,12 @@ async def test_a_witness_that_lost_its_promises_does_not_count(autojump_clock: o
         await cluster.start(leader)
         await cluster.until(lambda: other.running.verdict().may_act)
         assert await cluster.get(other, "k") == b"on one disk"
+        await trio.sleep(20.0)
+        assert witness.running.verdict().reachable == 2, "it does not count itself"
+        leads = next(sim for sim in (leader, other) if sim.agents.consistency.leads())
+        told = [problem.what for problem in (await ask(leads, "status")).problems]
+        assert told == ["n3 is alive, and does not answer in its seat"]
+        await ask(leads, "raft.remove", node="n3")
+        await ask(leads, "raft.add", node="n3")
+        await cluster.until(lambda: electorate(cluster)[1] == "n3", 30.0)
+        await cluster.until(lambda: witness.running.verdict().reachable == 3)
