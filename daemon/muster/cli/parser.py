@@ -94,25 +94,24 @@ class Verbs:
 
 def add_global_options(parser: argparse.ArgumentParser, *, asks_daemon: bool = True) -> None:
     """Defaults are suppressed: one option may be given to the noun's parser or to the verb's, and
-    the one that has nothing to say must not undo the other's."""
+    the one that has nothing to say must not undo the other's. Who asks no daemon takes them too, as
+    a script may give them to all commands, and does not list them."""
     group = parser.add_argument_group("everywhere")
     group.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="answer as JSON"
     )
-    if not asks_daemon:
-        return
     group.add_argument(
         "--socket",
         metavar="PATH",
         default=argparse.SUPPRESS,
-        help="the daemon's control socket ($MUSTER_SOCKET)",
+        help="the daemon's control socket ($MUSTER_SOCKET)" if asks_daemon else argparse.SUPPRESS,
     )
     group.add_argument(
         "--timeout",
         metavar="S",
         type=seconds,
         default=argparse.SUPPRESS,
-        help="seconds to wait for the answer (15)",
+        help="seconds to wait for the answer (15)" if asks_daemon else argparse.SUPPRESS,
     )
 
 
