@@ -7,6 +7,7 @@ import collections
 import itertools
 import random
 import re
+import signal
 import statistics
 import sys
 import tempfile
@@ -80,6 +81,7 @@ def main() -> int:
     if missing := _missing():
         print(f"nemesis: {missing}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # not without clean-up
     shape = random.Random(f"{args.seed}/shape").choice(SHAPES)
     only = f" ONLY={args.only!r}" if args.only else ""
     print(f"nemesis, seed {args.seed}, {args.for_s:g} s: make nemesis FOR={args.for_s:g}s "
