@@ -37,5 +37,5 @@ def settled_cluster(
         cluster.start()
         cluster.wait_for_leader()
         wait_for(lambda: is_whole(cluster), WHOLE_WITHIN_S, "muster is not whole")
-        time.sleep(settle_s)
+        time.sleep(settle_s)  # what a start still does cannot be asked for
         yield cluster

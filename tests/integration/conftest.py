@@ -22,7 +22,7 @@ def fresh_network() -> str:
 @pytest.fixture(autouse=True)
 def pickle_hits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Every process that a test starts ends if it loads a pickle; then this file is there."""
-    hits, watch = tmp_path / "pickle-hits", Path(__file__).parent / "no_pickle"
+    hits, watch = tmp_path / "pickle-hits", Path(__file__).parent / "stubs"
     paths = [str(watch), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("MUSTER_PICKLE_HITS", str(hits))

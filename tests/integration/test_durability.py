@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -90,7 +91,8 @@ def recorded(
     cluster.close()
     made = {}
     for node, trace in traces.items():
-        wait_for(lambda t=trace, n=node: finished(t, pids[n]), 20.0, "strace did not end")  # type: ignore[misc]
+        has_finished = functools.partial(finished, trace, pids[node])
+        wait_for(has_finished, 20.0, "strace did not end")
         made[node.name] = calls_of(trace, node.directory / "state")
     return made
 
@@ -124,10 +126,9 @@ def test_the_same_check_fails_when_syncs_are_stubbed_out(
     make_cluster: Callable[..., LocalCluster],
 ) -> None:
     """The control: without it, the check above might be one that cannot fail."""
-    stub = Path(__file__).parent / "no_fsync"
     cluster = make_cluster(settings=QUIET)
     try:
-        made = recorded(cluster, exercise, PYTHONPATH=str(stub))
+        made = recorded(cluster, exercise, MUSTER_STUB="no_fsync")
     except MusterError as error:
         pytest.fail(f"the stubbed cluster did not even work: {error}")
     assert all(checked(calls).uncovered for calls in made.values())
@@ -150,7 +151,11 @@ def fill(cluster: LocalCluster, start: Start) -> None:
     wait_for(lambda: voters(first) == 3, 60.0, "the others do not vote")
     put_many(cluster.nodes)
     for node in others:
-        wait_for(lambda n=node: applied(n) >= applied(first), 60.0, f"{node.name} lags")  # type: ignore[misc]
+        wait_for(functools.partial(is_level, node, first), 60.0, f"{node.name} lags")
+
+
+def is_level(node: LocalNode, with_node: LocalNode) -> bool:
+    return applied(node) >= applied(with_node)
 
 
 def voters(node: LocalNode) -> int:
@@ -240,9 +245,8 @@ def test_segments_images_and_snapshots_come_and_go_in_an_order_that_loses_nothin
 ) -> None:
     """Their order is looked at, and what a loss of power would have left at the moments of it
     recovers. Both find orders that are wrong."""
-    limits = Path(__file__).parent / "small_limits"
     cluster = make_cluster(settings=QUIET, founders=1)
-    made = recorded(cluster, fill, PYTHONPATH=str(limits))
+    made = recorded(cluster, fill, MUSTER_STUB="small_limits")
     for name, calls in made.items():
         report, tally = checked(calls), replay(calls)
         print(f"\n{name}: {report}\n{tally}")

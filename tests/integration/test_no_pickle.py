@@ -59,5 +59,5 @@ def test_who_loads_a_pickle_is_ended_and_told_of(pickle_hits: Path, program: str
 
 def test_a_daemon_is_under_watch(cluster: LocalCluster) -> None:
     environ = Path(f"/proc/{cluster.nodes[0].pid}/environ").read_bytes()
-    assert b"no_pickle" in environ
+    assert b"integration/stubs" in environ
     assert b"MUSTER_PICKLE_HITS" in environ

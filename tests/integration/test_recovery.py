@@ -8,41 +8,13 @@ import sys
 
 import pytest
 
-from muster.cli.local_cluster import LocalCluster, LocalNode, ask, wait_for
+from muster.cli.local_cluster import LocalCluster, ask, wait_for
 from muster.client.errors import NotQuorate
-from muster_protocol.session.methods import KvGetParams, KvPutParams
+from testkit.daemons import get, put, recover, verdict
 
 pytestmark = pytest.mark.integration
 
 KEYS = 40
-
-
-def recover(node: LocalNode, *arguments: str) -> tuple[int, str, str]:
-    """`muster raft recover` on a node's directory: exit code, stdout, stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "muster.cli.main", "raft", "recover",
-         "--config", str(node.config_path), *arguments],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
-
-
-def put(node: LocalNode, key: str) -> int:
-    with node.client() as client:
-        revision: int = client.call("kv.put", KvPutParams(key=key, value=key.encode())).revision
-        return revision
-
-
-def get(node: LocalNode, key: str) -> bytes:
-    with node.client() as client:
-        value: bytes = client.call("kv.get", KvGetParams(key=key)).entry.value
-        return value
-
-
-def is_healthy(node: LocalNode) -> bool:
-    status = ask(node, "status")
-    return status is not None and status.verdict == "HEALTHY"
 
 
 def test_a_lost_quorum_is_recovered_the_dead_are_fenced_and_rejoin(cluster: LocalCluster) -> None:
@@ -69,7 +41,7 @@ def test_a_lost_quorum_is_recovered_the_dead_are_fenced_and_rejoin(cluster: Loca
     new = json.loads(out)["cluster"]
 
     survivor.start()
-    wait_for(lambda: is_healthy(survivor), 20.0, "not recovered")
+    wait_for(lambda: verdict(survivor) == "HEALTHY", 20.0, "not recovered")
     status = ask(survivor, "status")
     assert (status.cluster, status.voters_total, status.keys) == (new, 1, KEYS)
     assert all(get(survivor, f"key{number}") == f"key{number}".encode() for number in range(KEYS))
@@ -94,13 +66,13 @@ def test_a_lost_quorum_is_recovered_the_dead_are_fenced_and_rejoin(cluster: Loca
         assert code == 0, said
         node.start()
     for node in dead:
-        wait_for(lambda n=node: is_healthy(n), 20.0, "it does not rejoin")
+        wait_for(lambda n=node: verdict(n) == "HEALTHY", 20.0, "it does not rejoin")
         assert ask(node, "status").cluster == new
         assert get(node, "key7") == b"key7"
     assert put(dead[0], "through a member") > written
     survivor.stop()
     survivor.start()
-    wait_for(lambda: is_healthy(survivor), 20.0, "it does not come back")
+    wait_for(lambda: verdict(survivor) == "HEALTHY", 20.0, "it does not come back")
     assert get(survivor, "through a member") == b"through a member"
     survivor.stop()
     replayed = subprocess.run(

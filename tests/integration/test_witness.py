@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from muster.cli.local_cluster import LocalCluster, LocalNode, ask, wait_for
-from muster_protocol.session.methods import KvGetParams, KvPutParams
+from testkit.daemons import get, put, recover, verdict
 
 pytestmark = pytest.mark.integration
 
@@ -39,25 +37,9 @@ def roles(node: LocalNode) -> dict[str, str]:
     return {row.name: row.role for row in result.voters} if result is not None else {}
 
 
-def put(node: LocalNode, key: str) -> None:
-    with node.client(20.0) as client:
-        client.call("kv.put", KvPutParams(key=key, value=key.encode()))
-
-
-def get(node: LocalNode, key: str) -> bytes:
-    with node.client(20.0) as client:
-        value: bytes = client.call("kv.get", KvGetParams(key=key)).entry.value
-        return value
-
-
 def leader_and_other(site: LocalCluster) -> tuple[LocalNode, LocalNode]:
     leader = site.wait_for_leader()
     return leader, next(node for node in site.nodes[:2] if node is not leader)
-
-
-def verdict(node: LocalNode) -> str:
-    status = ask(node, "status")
-    return str(status.verdict) if status is not None else ""
 
 
 def problems(node: LocalNode) -> str:
@@ -71,16 +53,6 @@ def size_on_disk(node: LocalNode, beginning: str) -> dict[str, int]:
 
 def state(node: LocalNode) -> Path:
     return node.directory / "state"
-
-
-def recover(node: LocalNode, *arguments: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "muster.cli.main", "raft", "recover",
-         "--config", str(node.config_path), *arguments],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_either_node_dies_and_the_other_goes_on_with_the_witness(site: LocalCluster) -> None:

@@ -12,7 +12,8 @@ BYTES_MAX = 4 * AT_ONCE_BYTES_MAX
 
 
 class Pipe:
-    """The sending half of a `ByteStream` that takes so many bytes at once."""
+    """The sending half of a `ByteStream` that takes so many bytes at once. What belongs to the
+    other half is not implemented: a frame that is sent must not touch it."""
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once

@@ -2,9 +2,13 @@
 
 Every way in is replaced: functions and classes, those of C and those of Python. The classes stay
 subclasses of what they were, because pysyncobj writes to `_Unpickler.dispatch` when it is imported.
+
+A process that is to have something else replaced too says with MUSTER_STUB which module beside this
+one does it, and is watched all the same.
 """
 
 import _pickle
+import importlib
 import os
 import pickle
 import sys
@@ -33,3 +37,5 @@ for module in (pickle, _pickle):
             setattr(module, name, _hit)
 pickle._Unpickler = _Unpickler
 pickle.Unpickler = _pickle.Unpickler = Unpickler
+if stub := os.environ.get("MUSTER_STUB"):
+    importlib.import_module(stub)
