@@ -1,19 +1,13 @@
 """The consistency manager: the seed's ConsistencyManager, with Raft underneath.
 
 It founds or joins the cluster (`bootstrap`), runs this node's voter if it has a seat (`voter`), and
-brings everybody's requests to the leader (`forwarding`). Clients' requests do not cross the bus:
-`control` calls the port (`change`, `read`, `read_stale`).
-
-A request is fenced first: on the minority's side it is refused at once. Otherwise it is tried, at
-the leader that is known, until its deadline. Trying again is harmless, because every change
-carries a session and a request number by which the replicated state recognises it; what is not
-known to have happened at the end is `OutcomeUnknown`.
+brings everybody's requests to the leader (`requests`, `forwarding`). Clients' requests do not cross
+the bus: `control` calls the port (`submit`, `begin`, `read_stale`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -23,10 +17,12 @@ import trio
 
 from muster.agents.consistency.adopting import adopt
 from muster.agents.consistency.evidence import QuorumEvidence
+from muster.agents.consistency.fence import DOWN, Fence
 from muster.agents.consistency.forwarding import RETRY_S, Forwarder, ForwardServer
 from muster.agents.consistency.founding import Founding
 from muster.agents.consistency.ports import Ports
-from muster.agents.consistency.proposals import Change, Outcome, Told
+from muster.agents.consistency.proposals import Change, Told
+from muster.agents.consistency.requests import Requests
 from muster.agents.consistency.seat import Seat
 from muster.agents.consistency.voter import Voter
 from muster.runtime.actions import action
@@ -47,16 +43,13 @@ from muster_protocol.consistency.bootstrap import (
 )
 from muster_protocol.consistency.commands import (
     Command,
-    Expired,
     Operation,
     Result,
     check_operation,
-    is_read,
 )
 from muster_protocol.effects import Effect
-from muster_protocol.errors import OutcomeUnknown, Refused, UsageError
+from muster_protocol.errors import OutcomeUnknown, Refused
 from muster_protocol.partition.quorum import Evidence
-from muster_protocol.raftguard.events import Role
 from muster_protocol.raftguard.steward import REPLACE_S
 from muster_protocol.raftguard.witness import Promises
 from muster_protocol.types import NO_CLUSTER, ClusterId, NodeId
@@ -66,8 +59,6 @@ from muster_protocol.wire.seats import SeatRequest
 
 if TYPE_CHECKING:
     from muster.net.peers import PeerConnection
-
-DOWN: Final = "the agent `consistency` does not run here at the moment: see `muster agents`"
 
 HANDOVER_S: Final = 2.0
 """For so long a request waits where this side may not act any more: who leads, and who votes, may
@@ -108,11 +99,9 @@ class ConsistencyManager(Agent):
         self._expect = expect
         self._files = ports.world.files
         self._asked_leader: NodeId | None = None
-        self._revision_heard = 0
         self._evidence = QuorumEvidence(ports)
         self._nursery: trio.Nursery | None = None
         self._founding: Founding | None = None
-        self._has_ended = self._has_resumed = False
         self.cluster = NO_CLUSTER
         self._bootstrap: Bootstrap | None = None
         self.forwarder = Forwarder(
@@ -130,6 +119,14 @@ class ConsistencyManager(Agent):
             size=voters,
             replace_after_s=replace_after_s,
             is_witness=is_witness,
+        )
+        self._fence = Fence(
+            ports,
+            self._seat,
+            why_no_cluster=lambda: "" if self.cluster else self.founding_hint(),
+        )
+        self._requests = Requests(
+            clock=self._clock, fence=self._fence, seat=self._seat, forwarder=self.forwarder
         )
 
     # --- the machine ------------------------------------------------------------------------
@@ -180,7 +177,7 @@ class ConsistencyManager(Agent):
         try:
             await self._serve()
         finally:
-            self._has_ended = True
+            self._fence.has_ended = True
 
     async def _serve(self) -> None:
         assert self.surroundings is not None
@@ -201,7 +198,7 @@ class ConsistencyManager(Agent):
             )
             with self._registered():
                 await self._resume(nursery)
-                self._has_resumed = True
+                self._fence.has_resumed = True
                 self._bootstrap = Bootstrap(
                     me=self._ports.me,
                     expect=self._expect,
@@ -288,10 +285,10 @@ class ConsistencyManager(Agent):
         Errors: UsageError; Refused("not-quorate", "conflict", "timed-out"); OutcomeUnknown.
         """
         was_sent, patient_until = False, 0.0
-        await self._until_resumed(deadline)
+        await self._fence.until_resumed(deadline)
         while (now := self._clock.now()) < deadline:
             if self._ports.verdict().may_act or now >= patient_until:
-                self._check_fence(was_proposed=was_sent)
+                self._fence.check(was_proposed=was_sent)
                 patient_until = now + HANDOVER_S
                 outcome = await self._attempt_change(request, deadline)
                 if outcome:
@@ -424,143 +421,15 @@ class ConsistencyManager(Agent):
     def revision(self) -> int:
         """The newest revision of the store that this node knows of; any older one is as true."""
         here = self.voter.replica.registry.revision if self.voter is not None else 0
-        return max(here, self._revision_heard)
+        return max(here, self._requests.revision_heard)
 
     async def submit(self, command: Command, *, is_first: bool, deadline: float) -> Result:
-        """Commit one command, wherever the leader is. `is_first`: nobody proposed it before, so if
-        this node knew only a revision that is too old, it is proposed again with a newer one.
-
-        Errors: UsageError; Refused("not-quorate", "timed-out", "overload"), nothing took effect;
-        OutcomeUnknown.
-        """
-        check_operation(command.operation)
-        if is_read(command.operation):
-            return await self._keep_asking(command, is_first=is_first, deadline=deadline)
-        settled = trio.Event()
-        outcomes: list[Outcome] = []
-
-        def settle(_: Change, outcome: Outcome) -> None:
-            outcomes.append(outcome)
-            settled.set()
-
-        self.begin([Change(command, deadline, settle, is_first=is_first)])
-        await settled.wait()
-        if isinstance(outcomes[0], Exception):
-            raise outcomes[0]
-        return await outcomes[0]() if callable(outcomes[0]) else outcomes[0]
+        """See `Requests.submit`."""
+        return await self._requests.submit(command, is_first=is_first, deadline=deadline)
 
     def begin(self, changes: Sequence[Change]) -> None:
-        """`submit` for changes that came together: each is settled, now or later, with its result,
-        with an error of `submit`, or with what has to be awaited for either, in the caller's
-        task. The fence is looked at once for all of them."""
-        if not self._has_resumed and not self._has_ended:
-            for change in changes:
-                change.settle(change, functools.partial(self._keep_asking_for, change))
-            return
-        try:
-            self._check_fence(was_proposed=False)
-        except Refused as refused:
-            for change in changes:
-                change.settle(change, refused)
-            return
-        fitting = []
-        for change in changes:
-            try:
-                check_operation(change.command.operation)
-            except UsageError as error:
-                change.settle(change, error)
-            else:
-                fitting.append(change)
-        if self.leads():
-            assert self.voter is not None
-            self.voter.begin(fitting, self._attempted)
-            return
-        for change in self.forwarder.begin(fitting, self._attempted):
-            change.settle(change, functools.partial(self._keep_asking_for, change))
-
-    def _attempted(self, change: Change, outcome: Told | None) -> None:
-        """The first attempt of a change that has begun is over. None: nothing was proposed."""
-        was_proposed = isinstance(outcome, OutcomeUnknown)
-        if isinstance(outcome, Refused) and outcome.reason == "not-leader":
-            outcome = None
-        if outcome is not None and not isinstance(outcome, Exception):
-            self._revision_heard = max(self._revision_heard, outcome.revision)
-        if isinstance(outcome, Expired) and change.is_first:
-            change.command = msgspec.structs.replace(change.command, since=outcome.revision)
-        elif outcome is not None and not was_proposed:
-            change.settle(change, outcome)
-            return
-        go_on = functools.partial(
-            self._keep_asking_for, change, pause_s=RETRY_S, was_proposed=was_proposed
-        )
-        change.settle(change, go_on)
-
-    async def _keep_asking_for(
-        self, change: Change, *, pause_s: float = 0.0, was_proposed: bool = False
-    ) -> Result:
-        await self._clock.sleep(pause_s)
-        return await self._keep_asking(
-            change.command,
-            is_first=change.is_first,
-            deadline=change.deadline,
-            was_proposed=was_proposed,
-        )
-
-    async def _keep_asking(
-        self, command: Command, *, is_first: bool, deadline: float, was_proposed: bool = False
-    ) -> Result:
-        await self._until_resumed(deadline)
-        while self._clock.now() < deadline:
-            self._check_fence(was_proposed=was_proposed)
-            result = None
-            try:
-                result = await self._attempt(command, deadline)
-            except OutcomeUnknown:
-                was_proposed = True
-            except Refused:
-                if not was_proposed:
-                    raise  # else it says nothing about the earlier attempt
-            if result is not None:
-                self._revision_heard = max(self._revision_heard, result.revision)
-                if was_proposed or not (is_first and isinstance(result, Expired)):
-                    return result
-                command = msgspec.structs.replace(command, since=result.revision)
-            await self._clock.sleep(RETRY_S)
-        if was_proposed:
-            raise OutcomeUnknown("not known to be committed in time; a retry will tell")
-        raise Refused("timed-out", "no leader answered in time; nothing was changed")
-
-    async def _attempt(self, command: Command, deadline: float) -> Result | None:
-        """None: nothing was proposed. Errors: Refused, where asking again does not help;
-        OutcomeUnknown."""
-        if self.voter is None or self.voter.core.role is not Role.LEADER:
-            return await self.forwarder.submit(command, deadline=deadline)
-        try:
-            return await self.voter.submit(command, deadline=deadline)
-        except Refused as refused:
-            if refused.reason == "not-leader":
-                return None
-            raise
-
-    async def _until_resumed(self, deadline: float) -> None:
-        """A node that has just started reads its disk, and does not know yet what to refuse."""
-        while not (self._has_resumed or self._has_ended) and self._clock.now() < deadline:
-            await self._clock.sleep(RETRY_S)
-
-    def _check_fence(self, *, was_proposed: bool) -> None:
-        verdict, voter = self._ports.verdict(), self.voter
-        suspended = voter.core.guard.suspended if voter is not None else ""
-        if verdict.may_act and not self._has_ended and not suspended:
-            return
-        if self._has_ended:
-            if was_proposed:
-                raise OutcomeUnknown("the agent `consistency` failed meanwhile")
-            raise Refused("down", DOWN)
-        if was_proposed:
-            raise OutcomeUnknown(f"the quorum was lost meanwhile: {suspended or verdict.reason}")
-        if not self.cluster:
-            raise Refused("not-quorate", "there is no cluster yet: " + self.founding_hint())
-        raise Refused("not-quorate", f"not quorate: {suspended or verdict.reason}")
+        """See `Requests.begin`."""
+        self._requests.begin(changes)
 
     def founding_hint(self) -> str:
         """Why there is no cluster yet, in a few words."""
@@ -600,7 +469,7 @@ class ConsistencyManager(Agent):
 
     def leads(self) -> bool:
         """Is this node the leader, as far as it knows?"""
-        return self.voter is not None and self.voter.core.role is Role.LEADER
+        return self._seat.leads
 
     def transfer_leadership(self) -> None:
         """Hand over to the most caught-up follower."""

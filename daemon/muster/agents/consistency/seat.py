@@ -30,6 +30,7 @@ from muster.storage.succession import WITNESS_NAME
 from muster.storage.superblock import Superblock, read_superblock
 from muster_protocol.effects import Notify
 from muster_protocol.errors import RemoteError, StorageCorrupt
+from muster_protocol.raftguard.events import Role
 from muster_protocol.raftguard.witness import (
     RECORD_FORMAT,
     WITNESS_RECORD,
@@ -82,6 +83,16 @@ class Seat:
     def voter(self) -> Voter | None:
         """This node's voter, while it runs. One that has ended says what was true then."""
         return self._voter if self._voter is not None and self._voter.is_running else None
+
+    @property
+    def leads(self) -> bool:
+        """Is this node the leader, as far as it knows?"""
+        return self.voter is not None and self.voter.core.role is Role.LEADER
+
+    @property
+    def suspended(self) -> str:
+        """Why its voter takes no more part; "" if it does."""
+        return self.voter.core.guard.suspended if self.voter is not None else ""
 
     @property
     def committed_configuration(self) -> Configuration | None:

@@ -1,0 +1,55 @@
+"""Where this side may not act: refused at once, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from muster.agents.consistency.forwarding import RETRY_S
+from muster_protocol.errors import OutcomeUnknown, Refused
+
+if TYPE_CHECKING:
+    from muster.agents.consistency.ports import Ports
+    from muster.agents.consistency.seat import Seat
+
+DOWN: Final = "the agent `consistency` does not run here at the moment: see `muster agents`"
+
+
+class Fence:
+    """Of one node, around what its requests may do."""
+
+    def __init__(self, ports: Ports, seat: Seat, *, why_no_cluster: Callable[[], str]) -> None:
+        """`why_no_cluster`: in a few words; "" where there is one."""
+        self._ports = ports
+        self._seat = seat
+        self._why_no_cluster = why_no_cluster
+        self.has_resumed = self.has_ended = False
+        """Of the agent: it knows what an earlier start left behind; it serves no more."""
+
+    @property
+    def is_resuming(self) -> bool:
+        """A node that has just started reads its disk, and does not know yet what to refuse."""
+        return not (self.has_resumed or self.has_ended)
+
+    async def until_resumed(self, deadline: float) -> None:
+        """Wait for that, but not beyond the deadline."""
+        clock = self._ports.world.clock
+        while self.is_resuming and clock.now() < deadline:
+            await clock.sleep(RETRY_S)
+
+    def check(self, *, was_proposed: bool) -> None:
+        """Errors: Refused("not-quorate", "down"); OutcomeUnknown instead, if an earlier attempt may
+        have done something."""
+        verdict, suspended = self._ports.verdict(), self._seat.suspended
+        if verdict.may_act and not self.has_ended and not suspended:
+            return
+        if self.has_ended:
+            if was_proposed:
+                raise OutcomeUnknown("the agent `consistency` failed meanwhile")
+            raise Refused("down", DOWN)
+        why = suspended or verdict.reason
+        if was_proposed:
+            raise OutcomeUnknown(f"the quorum was lost meanwhile: {why}")
+        if why_not := self._why_no_cluster():
+            raise Refused("not-quorate", f"there is no cluster yet: {why_not}")
+        raise Refused("not-quorate", f"not quorate: {why}")
