@@ -60,7 +60,7 @@ def raft_result(
         elections_won=statistics.elections_won,
         campaigns=statistics.campaigns,
         dropped=dict(statistics.dropped),
-        voting_suspended=voter.core.guard.suspended,
+        voting_suspended=consistency.suspended,
         states_agree_up_to=voter.divergence.agreed_index,
         states_diverged=[names.get(node, node) for node in voter.divergence.diverged],
         voters_wanted=voter.configuration.size,
@@ -159,4 +159,5 @@ def _without_voter(
         voters_wanted=held.size if held is not None else 0,
         barred=[names.get(NodeId(node), node) for node in held.barred] if held is not None else [],
         mark_index=promises.mark_index if promises is not None else 0,
+        voting_suspended=consistency.suspended,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from muster import __version__
+from muster.agents.consistency.fence import NOBODY_YET
 from muster.runtime.host import HostState
 from muster_protocol.partition.quorum import Standing
 from muster_protocol.session.methods import Problem, StatusResult
@@ -33,6 +34,8 @@ def status_of(node: Node) -> StatusResult:
     problems = _problems(node)
     standing = verdict.standing if consistency is not None else Standing.QUORATE
     word = VERDICTS.get(standing, "DEGRADED" if problems else "HEALTHY")
+    if standing is Standing.FOUNDING and node.place.cluster:
+        word = "NOT QUORATE"
     members = node.members()
     names = {member.id: member.name for member in members}
     leader = consistency.leader() if consistency is not None else None
@@ -95,7 +98,8 @@ def _quorum_problems(node: Node) -> list[Problem]:
     if node.parts.streams.superseded:
         return [Problem(what=node.parts.streams.superseded, next="muster raft recover --help")]
     if verdict.standing is Standing.FOUNDING:
-        return [Problem(what=consistency.founding_hint(), next="muster members")]
+        what = NOBODY_YET if node.place.cluster else consistency.founding_hint()
+        return [Problem(what=what, next="muster members")]
     if verdict.standing is Standing.MINORITY:
         return [Problem(what=verdict.reason, next="muster partition")]
     if verdict.standing is Standing.ELECTING:

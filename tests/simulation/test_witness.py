@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from muster.agents.consistency.fence import NOBODY_YET
 from muster_protocol.errors import Refused
 from testkit.control import ask
 from testkit.node_cluster import NodeCluster as Cluster
@@ -202,3 +203,34 @@ async def test_a_witness_that_lost_its_promises_does_not_count(autojump_clock: o
         await ask(leads, "raft.add", node="n3")
         await cluster.until(lambda: electorate(cluster)[1] == "n3", 30.0)
         await cluster.until(lambda: witness.running.verdict().reachable == 3)
+
+
+async def test_a_member_that_reaches_nobody_says_so_and_founds_nothing(
+    autojump_clock: object,
+) -> None:
+    async with two_and_a_witness() as cluster:
+        one, two, witness = cluster.nodes
+        for sim in cluster.nodes:
+            await cluster.stop(sim)
+        await cluster.start(witness)
+        await trio.sleep(5.0)
+        status = await ask(witness, "status")
+        assert (status.verdict, status.reason) == ("NOT QUORATE", NOBODY_YET)
+        with pytest.raises(Refused, match="no voter of this cluster was reached"):
+            await cluster.get(witness, "k")
+        await cluster.start(one, two)
+        await cluster.until(lambda: witness.running.verdict().may_act)
+
+
+async def test_a_witness_that_lives_twice_says_nothing_more(autojump_clock: object) -> None:
+    async with two_and_a_witness() as cluster:
+        leader, other = leader_and_other(cluster)
+        witness = cluster.nodes[2]
+        witness.agents.consistency.suspend_voting("it lives twice")
+        await trio.sleep(1.0)
+        assert (await ask(witness, "raft")).voting_suspended == "it lives twice"
+        await cluster.crash(leader)
+        await trio.sleep(20.0)
+        assert not other.agents.consistency.leads()
+        await cluster.start(leader)
+        await cluster.until(lambda: electorate(cluster)[0] == ["n1", "n2", "n3"], 30.0)

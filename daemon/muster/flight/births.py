@@ -19,7 +19,6 @@ from muster_protocol.membership.config import MembershipConfig
 from muster_protocol.membership.member import Member
 from muster_protocol.membership.swim import Swim
 from muster_protocol.partition.quorum import PartitionWatch
-from muster_protocol.raftguard.witness import Promises, Witness
 from muster_protocol.signals.relay import Relay
 from muster_protocol.types import Address, NodeId
 
@@ -87,17 +86,6 @@ class WatchBirth:
 
     def build(self) -> PartitionWatch:
         return PartitionWatch(me=self.me, quorum_size=self.quorum_size, now=self.now)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WitnessBirth:
-    """A witness's machine."""
-
-    promises: Promises
-    now: float
-
-    def build(self) -> Witness:
-        return Witness(self.promises)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,7 @@ from typing import Any, Final
 
 from muster.agents.consistency.raft.birth import LogTrimmed, RaftBirth, RaftLine
 from muster.agents.consistency.raft.core import Propose, ProposeElectorate
-from muster.flight.births import (
-    Line,
-    PeersBirth,
-    PlainLine,
-    RelayBirth,
-    SwimBirth,
-    WatchBirth,
-    WitnessBirth,
-)
+from muster.flight.births import Line, PeersBirth, PlainLine, RelayBirth, SwimBirth, WatchBirth
 from muster_protocol.discovery.peers import MemberGone, MemberSeen
 from muster_protocol.effects import DeadlineReached
 from muster_protocol.membership.events import MembershipEvent
@@ -84,7 +76,6 @@ KINDS: Final[Mapping[str, Kind]] = {
         beside={LogTrimmed: _trim},
         before={raft.LogDurable: _mark_durable},
     ),
-    "witness": _kind(WitnessBirth, raft.PeerUp, raft.PeerDown, raft.FrameReceived),
     "partition": _kind(WatchBirth, EvidenceSeen),
     "discovery": _kind(PeersBirth, MemberSeen, MemberGone),
     "signals": _kind(

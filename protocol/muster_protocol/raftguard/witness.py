@@ -27,11 +27,17 @@ from typing import Any, Final
 
 import msgspec
 
-from muster_protocol.effects import Effect, Persist
+from muster_protocol.effects import Effect, Notify, Persist
 from muster_protocol.errors import RemoteError, StorageCorrupt
 from muster_protocol.raftguard.elections import ELECTION_MIN_S
-from muster_protocol.raftguard.events import FrameReceived, PeerDown, PeerUp, SendFrame
-from muster_protocol.types import HexId, NodeId, OptionalHexId, UInt
+from muster_protocol.raftguard.events import (
+    FrameReceived,
+    PeerDown,
+    PeerUp,
+    SendFrame,
+    SuspendVoting,
+)
+from muster_protocol.types import HexId, NodeId, OptionalHexId, Severity, UInt
 from muster_protocol.wire.codec import Decoder, encode
 from muster_protocol.wire.raft import (
     Ack,
@@ -100,6 +106,9 @@ class Witness:
     def __init__(self, promises: Promises) -> None:
         self.promises = promises
         self.leader: NodeId | None = None
+        self.suspended = ""
+        """Why it says nothing any more."""
+
         self._heard_at = float("-inf")
         self._links: dict[NodeId, int] = {}
         self._frame_handlers: dict[type[Any], Callable[[NodeId, Any, float], Effects]] = {
@@ -120,10 +129,13 @@ class Witness:
             return ()
         if isinstance(event, PeerDown):
             return self._on_peer_down(event)
+        if isinstance(event, SuspendVoting):
+            return self._on_suspend(event)
         assert isinstance(event, FrameReceived)
         handler = self._frame_handlers.get(type(event.frame))
-        if handler is None or self._links.get(event.peer) != event.epoch:
-            return ()  # of an old connection, or nothing that concerns a witness
+        is_current = self._links.get(event.peer) == event.epoch
+        if handler is None or not is_current or self.suspended:
+            return ()  # nothing that concerns a witness, of an old connection, or not to be heard
         return handler(event.peer, event.frame, now)
 
     def hears_leader(self, now: float) -> bool:
@@ -136,6 +148,13 @@ class Witness:
             if self.leader == event.peer:
                 self.leader = None  # as every voter: a killed leader is noticed at once
         return ()
+
+    def _on_suspend(self, event: SuspendVoting) -> Effects:
+        if self.suspended:
+            return ()
+        self.suspended = event.reason
+        told = {"reason": event.reason}
+        return (Notify("raft.voting.suspended", Severity.ERROR, told),)
 
     # --- what a leader says -----------------------------------------------------------------
 

@@ -225,7 +225,7 @@ class ConsistencyManager(Agent):
         if data:
             self.cluster = ClusterId(data.decode("ascii"))
             self._ports.joined(self.cluster, "")
-            await self._seat.resume_witness(self.cluster, nursery)
+            await self._seat.witness.resume(self.cluster, nursery)
 
     async def _found(self, effect: Found) -> None:
         assert self._founding is not None
@@ -389,7 +389,7 @@ class ConsistencyManager(Agent):
         """The voter's; "learner" where its vote does not count, "down" while it does not run,
         "member" without a seat, "witness"."""
         if not self.has_seat:
-            return "witness" if self._seat.witness is not None else "member"
+            return "witness" if self.promises is not None else "member"
         if self.voter is None:
             return "down"
         return self.voter.core.role.name.lower() if self.is_voter else "learner"
@@ -397,8 +397,7 @@ class ConsistencyManager(Agent):
     @property
     def promises(self) -> Promises | None:
         """Of this node as a witness."""
-        witness = self._seat.witness
-        return witness.machine.promises if witness is not None else None
+        return self._seat.witness.promises
 
     @property
     def term(self) -> int:
@@ -476,10 +475,14 @@ class ConsistencyManager(Agent):
         if self.voter is not None:
             self.voter.transfer_leadership()
 
+    @property
+    def suspended(self) -> str:
+        """Why this node takes no more part, as a voter or a witness; "" if it does."""
+        return self._seat.suspended
+
     def suspend_voting(self, reason: str) -> None:
         """This identity is alive elsewhere too: take no more part."""
-        if self.voter is not None:
-            self.voter.suspend_voting(reason)
+        self._seat.suspend_voting(reason)
 
     def reset_bootstrap(self) -> None:
         """Void this node's promise to a founding that never came about.

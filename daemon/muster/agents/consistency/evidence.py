@@ -33,11 +33,13 @@ class QuorumEvidence:
         if seat.voter is None and seat.superblock is not None:
             return Evidence(voters, (), is_voter=True, hears_quorum=False, leader=None)
         if seat.voter is None or not seat.is_voter:
-            live = self._ports.live_voters()
-            reachable = tuple(v for v in voters if v in live or v == seat.witness_of(configuration))
+            there = list(self._ports.live_voters())
+            if seat.witness.is_witness_of(configuration):
+                there.append(self._ports.me)
+            reachable = tuple(voter for voter in voters if voter in there)
             return Evidence(voters, reachable, is_voter=False, hears_quorum=False, leader=leader)
         guard = seat.voter.core.guard
-        there = {*guard.connected(), self._ports.me}
+        there = [*guard.connected(), self._ports.me]
         return Evidence(
             voters,
             tuple(v for v in voters if v in there or self._is_coming(seat.voter, v)),

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from muster.agents.consistency.forwarding import RETRY_S
 from muster_protocol.errors import OutcomeUnknown, Refused
+from muster_protocol.partition.quorum import Standing
 
 if TYPE_CHECKING:
     from muster.agents.consistency.ports import Ports
     from muster.agents.consistency.seat import Seat
 
+NOBODY_YET: Final = "no voter of this cluster was reached since the start of this node"
 DOWN: Final = "the agent `consistency` does not run here at the moment: see `muster agents`"
 
 
@@ -48,6 +50,8 @@ class Fence:
                 raise OutcomeUnknown("the agent `consistency` failed meanwhile")
             raise Refused("down", DOWN)
         why = suspended or verdict.reason
+        if verdict.standing is Standing.FOUNDING:
+            why = NOBODY_YET
         if was_proposed:
             raise OutcomeUnknown(f"the quorum was lost meanwhile: {why}")
         if why_not := self._why_no_cluster():

@@ -13,7 +13,6 @@ import trio
 from muster.agents.consistency.evidence import HEARD_WITHIN_S
 from muster.agents.consistency.seating import (
     ENLIST_S,
-    GENERATION_BYTES,
     answer_enlisting,
     ask_to_enlist,
     enlist_request,
@@ -25,19 +24,11 @@ from muster.agents.consistency.seating import (
 )
 from muster.agents.consistency.stewardship import Stewardship
 from muster.agents.consistency.voter import Surroundings, Voter, load_state
-from muster.agents.consistency.witness import WitnessSeat
-from muster.storage.succession import WITNESS_NAME
+from muster.agents.consistency.witness import WitnessDuty
 from muster.storage.superblock import Superblock, read_superblock
 from muster_protocol.effects import Notify
-from muster_protocol.errors import RemoteError, StorageCorrupt
+from muster_protocol.errors import RemoteError
 from muster_protocol.raftguard.events import Role
-from muster_protocol.raftguard.witness import (
-    RECORD_FORMAT,
-    WITNESS_RECORD,
-    Promises,
-    load_promises,
-    persist,
-)
 from muster_protocol.types import ClusterId, NodeId
 from muster_protocol.wire.codec import encode
 from muster_protocol.wire.raft import Configuration
@@ -63,8 +54,7 @@ class Seat:
     ) -> None:
         """`size`, `replace_after_s`: see `Steward`. `is_witness`: this node is to be one, and
         nothing else."""
-        self.is_witness = is_witness
-        self.witness: WitnessSeat | None = None
+        self.witness = WitnessDuty(ports, is_wanted=is_witness)
         self._ports = ports
         self._forwarder = forwarder
         self._size = size
@@ -91,8 +81,16 @@ class Seat:
 
     @property
     def suspended(self) -> str:
-        """Why its voter takes no more part; "" if it does."""
-        return self.voter.core.guard.suspended if self.voter is not None else ""
+        """Why it takes no more part, as a voter or a witness; "" if it does."""
+        if self.voter is not None:
+            return self.voter.core.guard.suspended
+        return self.witness.suspended
+
+    def suspend_voting(self, reason: str) -> None:
+        """This identity is alive elsewhere too: take no more part."""
+        if self.voter is not None:
+            self.voter.suspend_voting(reason)
+        self.witness.suspend_voting(reason)
 
     @property
     def committed_configuration(self) -> Configuration | None:
@@ -104,15 +102,6 @@ class Seat:
     def is_voter(self) -> bool:
         """Does this node's vote count? Not that of a learner, nor of a journal without a seat."""
         return self.voter is not None and self.voter.is_voter
-
-    def witness_of(self, configuration: Configuration) -> NodeId | None:
-        """This node, if it is the witness of this electorate, with the promises of that seat."""
-        held = configuration.seat(configuration.witness)
-        if held is None or self.witness is None:
-            return None
-        promises = self.witness.machine.promises
-        is_mine = (promises.node, promises.generation) == (held.node, held.generation)
-        return NodeId(held.node) if is_mine else None
 
     @property
     def stewardship(self) -> Stewardship | None:
@@ -205,55 +194,19 @@ class Seat:
         if not cluster:
             raise RemoteError("enlist", "this node belongs to no cluster")
         request = await enlist_request(connection)
-        if request.as_witness != self.is_witness:
-            what = "a witness, and keeps no data" if self.is_witness else "no witness"
+        is_witness = self.witness.is_wanted
+        if request.as_witness != is_witness:
+            what = "a witness, and keeps no data" if is_witness else "no witness"
             await connection.send(encode(NotEnlisted(f"this node is {what}")))
-        elif self.is_witness:
-            generation = await self._enlist_witness(cluster, nursery)
+        elif is_witness:
+            generation = await self.witness.enlist(cluster, nursery)
             await connection.send(encode(Enlisted(generation)))
         else:
             await self._enlist_replica(connection, request.configuration, cluster, nursery)
 
-    async def _enlist_witness(self, cluster: ClusterId, nursery: trio.Nursery) -> str:
-        """The generation of its promises, the first of which is made now if need be. A seat that
-        was lost is no reason to forget any."""
-        async with self._changing:
-            if self.witness is None:
-                generation = self._ports.world.entropy.token_bytes(GENERATION_BYTES).hex()
-                promises = Promises(RECORD_FORMAT, self._ports.me, cluster, generation)
-                await self._ports.save_record(persist(promises))
-                await self.bear_witness(promises, nursery)
-            assert self.witness is not None
-            return self.witness.machine.promises.generation
-
-    async def resume_witness(self, cluster: ClusterId, nursery: trio.Nursery) -> None:
-        """Go on with what an earlier start has promised. Errors: StorageError, StorageCorrupt."""
-        ports = self._ports
-        data = await ports.world.offload.run(lambda: ports.load_record(WITNESS_RECORD), kind="read")
-        path = ports.world.files.describe(WITNESS_NAME)
-        promises = load_promises(data, path=path)
-        if promises is None:
-            return
-        if promises.cluster != cluster:
-            raise StorageCorrupt(f"{path}: of another cluster, {promises.cluster[:8]}")
-        await self.bear_witness(promises, nursery)
-
-    async def bear_witness(self, promises: Promises, nursery: trio.Nursery) -> None:
-        """Run the witness of these promises, which are on the disk, in `nursery`."""
-        ports = self._ports
-        self.witness = WitnessSeat(
-            promises,
-            world=ports.world,
-            streams=ports.streams,
-            recorder=ports.recorder,
-            save=ports.save_record,
-        )
-        await nursery.start(self.witness.run)
-        ports.joined(ClusterId(promises.cluster), promises.generation)
-
     async def serve_raft(self, connection: PeerConnection) -> None:
         """A voter dialled. Errors: RemoteError."""
-        if self.witness is not None:
+        if self.witness.is_wanted:
             await self.witness.serve_raft(connection)
         elif self.voter is not None:
             await self.voter.serve_raft(connection)

@@ -56,7 +56,7 @@ async def test_a_vote_and_an_answer_wait_for_the_disk(autojump_clock: object) ->
     )
     promises = Promises(1, WITNESS, "c" * 32, "1" * 16, term=5)
     streams: Any = None
-    seat = WitnessSeat(promises, world=world, streams=streams, recorder=None, save=save)
+    seat = WitnessSeat(promises, world=world, streams=streams, save=save, notify=print)
     connection: Any = Connection()
     async with trio.open_nursery() as nursery:
         await nursery.start(seat.run)

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from muster_protocol.effects import Persist
 from muster_protocol.errors import StorageCorrupt
 from muster_protocol.raftguard.elections import ELECTION_MIN_S
-from muster_protocol.raftguard.events import FrameReceived, PeerDown, PeerUp, SendFrame
+from muster_protocol.raftguard.events import (
+    FrameReceived,
+    PeerDown,
+    PeerUp,
+    SendFrame,
+    SuspendVoting,
+)
 from muster_protocol.raftguard.witness import Promises, Witness, load_promises, persist
 from muster_protocol.types import NodeId
 from muster_protocol.wire.raft import (
@@ -134,6 +140,15 @@ def test_what_comes_over_an_old_connection_or_holds_data_is_not_heard() -> None:
     bench.witness.handle(PeerUp(A, 3, "0" * 16), now=NOW)
     bench.witness.handle(PeerDown(A, 1), now=NOW)  # of the connection before
     assert bench.hears(A, Mark(5), epoch=3)[1] is not None
+
+
+def test_a_suspended_witness_says_nothing_more_and_that_once() -> None:
+    bench = Bench()
+    (told,) = bench.witness.handle(SuspendVoting("it lives twice"), now=NOW)
+    assert told.fields == {"reason": "it lives twice"}
+    assert bench.witness.handle(SuspendVoting("again"), now=NOW) == ()
+    assert bench.hears(A, VoteRequest(6, 9, 5)) == (None, None)
+    assert bench.hears(A, Mark(6)) == (None, None)
 
 
 def test_a_restart_forgets_nothing() -> None:
