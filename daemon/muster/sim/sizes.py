@@ -10,9 +10,9 @@
 | signals for other members | `signals/relay` | the oldest is dropped and counted |
 | senders of sealed packets | `crypto/sealing` | the one unused for longest goes |
 | streams of others | `net/peers` | turned away |
-| the log, and its unsynced end | `raftguard/guard`, `voter` | no more is taken; refused |
+| the log, and its unsynced end | `raftguard/room`, `voter` | no more is taken; refused |
 | what of the log a snapshot covers | `storage/journal` | trimmed |
-| votes and requests behind a sync | `raftguard/guard` | dropped |
+| votes and requests behind a sync | `raftguard/held` | dropped |
 | frames for another voter | `consistency/links` | its link is closed |
 | commands and reads without an outcome | `proposals`, `forwarding` | refused |
 | sessions and the store | `consistency/registry` | the oldest goes; rejected |
@@ -39,7 +39,7 @@ from muster_protocol.limits import (
     WAITING_BYTES_MAX,
     WAITING_COMMANDS_MAX,
 )
-from muster_protocol.raftguard.guard import HELD_FRAMES_MAX
+from muster_protocol.raftguard.held import HELD_FRAMES_MAX
 from muster_protocol.signals.relay import RING_BYTES_MAX, RING_SIGNALS_MAX
 from muster_protocol.types import Size
 

@@ -284,7 +284,9 @@ class Registry:
             oldest, dropped = sessions.popitem(last=False)
             self._changed_sessions[oldest] = None
             self.forgotten = max(self.forgotten, dropped.result.revision)
-        self._unhashed_bytes += CHANGE_BYTES + len(getattr(command.operation, "value", b""))
+        operation = command.operation
+        kept = len(operation.value) if isinstance(operation, Put) else 0  # until it is hashed
+        self._unhashed_bytes += CHANGE_BYTES + kept
         if self._unhashed_bytes > UNHASHED_BYTES_MAX:
             self._hash_changes()
 

@@ -14,7 +14,7 @@ around it that lets only those messages through on which the engine is right:
 * **Room**: `room` says how much is taken into memory before it is on the disk. What finds none is
   dropped; the leader still hears from us, and is asked for it again by the next append behind it.
 * **Votes** (D4, D5, D7): a vote, and the request for one, leaves after the sync that makes the
-  term and the vote durable. A vote counts once per member and term.
+  term and the vote durable (`held`). A vote counts once per member and term.
 * **Elections** (D24): `elections`; the gate (`OpenGate`, `ShutGate`) is open while leader and for
   the moment in which a campaign starts. Left open, lost elections raised the term from 1 to 17 in
   20 s; so it is shut inside the very call in which the engine becomes candidate or follower.
@@ -33,7 +33,6 @@ that do not call the engine again, except for opening and shutting the gate.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -73,6 +72,7 @@ from muster_protocol.raftguard.events import (
     TransferLeadership,
 )
 from muster_protocol.raftguard.handover import Handover
+from muster_protocol.raftguard.held import Held
 from muster_protocol.raftguard.peers import Peers
 from muster_protocol.raftguard.progress import Progress
 from muster_protocol.raftguard.reads import ReadIndex
@@ -105,9 +105,6 @@ from muster_protocol.wire.raft import (
 HEARTBEAT_S: Final = 0.25
 """How often a leader speaks when idle: 0.5 % of a core and 850 B/s measured at three nodes."""
 
-HELD_FRAMES_MAX: Final = 1_024
-"""Votes and requests that wait for a sync. A node votes once a term; more means a dead disk."""
-
 VOTERS_WORD: Final = (Vote, PreVote, ReadEcho)
 """What counts towards a majority."""
 
@@ -127,7 +124,7 @@ class RaftGuard:
         self._progress = Progress(log.configuration, me=me, log=log)
         self._follower = FollowerLog(log)
         self._elections = Elections(log=log, rng=rng, now=now)
-        self._held: collections.deque[tuple[int, tuple[Effect, ...]]] = collections.deque()
+        self._held = Held(log)
         self._room = Room(log)
         self._answers = Answers(log)
         self._installing: Manifest | None = None
@@ -515,18 +512,15 @@ class RaftGuard:
 
     def _on_log_durable(self, event: LogDurable, now: float) -> Effects:
         del event
-        effects: list[Effect] = []
         self._room.forget_synced()
-        while self._held and self._held[0][0] <= self._log.durable_lsn:
-            effects.extend(self._held.popleft()[1])
         if self.suspended:
             return ()
-        if self.role is Role.LEADER:
-            effects.extend(Deliver(peer, ack) for peer, ack in self._progress.after_sync())
-            effects.extend(self._ask_witness(now))
-        else:
-            effects.extend(self._answers.after_sync(heard_at=self._elections.leader_heard_at))
-        return (*effects, TickEngine())
+        released = self._held.released()
+        if self.role is not Role.LEADER:
+            owed = self._answers.after_sync(heard_at=self._elections.leader_heard_at)
+            return (*released, *owed, TickEngine())
+        acks = (Deliver(peer, ack) for peer, ack in self._progress.after_sync())
+        return (*released, *acks, *self._ask_witness(now), TickEngine())
 
     def _acknowledge(self, peer: NodeId, index: int, term: int) -> Effects:
         heard_at = self._elections.leader_heard_at
@@ -534,12 +528,9 @@ class RaftGuard:
 
     def _after_sync(self, *effects: Effect) -> Effects:
         """These effects, once everything in the journal up to now is durable."""
-        if self._log.durable_lsn >= self._log.lsn:
-            return effects
-        if len(self._held) >= HELD_FRAMES_MAX:
+        if self._held.is_full:
             return self._drop("held-frames-overflow")
-        self._held.append((self._log.lsn, effects))
-        return ()
+        return self._held.after_sync(*effects)
 
     # --- snapshots --------------------------------------------------------------------------
 

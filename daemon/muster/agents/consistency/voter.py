@@ -156,15 +156,7 @@ class Voter:
         self.reads = Reads(
             clock=world.clock, want=lambda ticket: self._driver.complete(ReadWanted(ticket))
         )
-        self.links = VoterLinks(
-            me=self.me,
-            configuration=lambda: journal.configuration,
-            streams=around.streams,
-            clock=world.clock,
-            rng=world.entropy.stream("raft links"),
-            address_of=around.address_of,
-            take=self._take,
-        )
+        self.links = self._new_links()
         self._dirty = trio.Event()
         self._applied = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -176,6 +168,18 @@ class Voter:
         self.sync_seconds = Histogram()
         """Of group commits, from taking what is to be written until the loop knows it synced."""
         self.divergence = Divergence(me=self.me, replicas=len(self.configuration.replicas))
+
+    def _new_links(self) -> VoterLinks:
+        around = self._around
+        return VoterLinks(
+            me=self.me,
+            configuration=lambda: self.configuration,
+            streams=around.streams,
+            clock=self._clock,
+            rng=around.world.entropy.stream("raft links"),
+            address_of=around.address_of,
+            take=self._take,
+        )
 
     def _compaction(self) -> Compaction[Registry]:
         return Compaction(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import trio
 
-from muster.agents.consistency.links import PATIENCE_S, SILENCE_S, VoterLinks, _Link
+from muster.agents.consistency.links import SILENCE_S, VoterLinks, _Link
 from muster.clock import TrioClock
 from muster_protocol.types import Address, NodeId
 from muster_protocol.wire.hello import Purpose
@@ -98,7 +100,7 @@ class Dialler:
         self.links = VoterLinks(
             me=MIDDLE,
             configuration=lambda: self.configuration,
-            streams=self,  # type: ignore[arg-type]  # what is used of it
+            streams=self,  # type: ignore[arg-type]  # it dials, which is all that is used of streams
             clock=TrioClock(),
             rng=random.Random(1),
             address_of=lambda _: Address("127.0.0.1", 1),
@@ -108,6 +110,14 @@ class Dialler:
     def says(self, *others: NodeId, witness: str = "") -> None:
         voters = tuple(Voter(node, "0" * 16) for node in sorted((MIDDLE, *others)))
         self.configuration = Configuration(voters, witness=witness)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.links.run)
+            await trio.sleep(0.1)
+            yield
+            nursery.cancel_scope.cancel()
 
     async def dial(self, peer: NodeId, address: Address, purpose: Purpose) -> Connection:
         del address, purpose
@@ -121,9 +131,7 @@ async def test_a_link_to_who_lost_its_seat_stays_until_it_ends_and_is_not_dialle
     autojump_clock: object,
 ) -> None:
     dialler = Dialler(HIGHER)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dialler.links.run)
-        await trio.sleep(0.1)
+    async with dialler.running():
         dialler.says()
         dialler.links.reconfigured()
         await trio.sleep(0.1)
@@ -136,27 +144,20 @@ async def test_a_link_to_who_lost_its_seat_stays_until_it_ends_and_is_not_dialle
         dialler.links.reconfigured()
         await trio.sleep(0.1)
         assert dialler.dialled == [HIGHER, HIGHER]
-        nursery.cancel_scope.cancel()
 
 
 async def test_who_lost_its_seat_while_it_could_not_be_reached_is_dialled_no_more(
     autojump_clock: object,
 ) -> None:
     dialler = Dialler(LOWER)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dialler.links.run)
-        await trio.sleep(PATIENCE_S / 2)
+    async with dialler.running():
         dialler.says()
         dialler.links.reconfigured()
         await trio.sleep(30.0)
         assert dialler.dialled == []
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_witness_is_dialled_at_once_whatever_its_id(autojump_clock: object) -> None:
     dialler = Dialler(LOWER, witness=LOWER)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dialler.links.run)
-        await trio.sleep(0.1)
+    async with dialler.running():
         assert dialler.dialled == [LOWER]
-        nursery.cancel_scope.cancel()

@@ -34,8 +34,9 @@ from muster_protocol.raftguard.events import (
     TickEngine,
     TransferLeadership,
 )
-from muster_protocol.raftguard.guard import HEARTBEAT_S, HELD_FRAMES_MAX, RaftGuard
+from muster_protocol.raftguard.guard import HEARTBEAT_S, RaftGuard
 from muster_protocol.raftguard.handover import HANDOVER_S, STUCK_S
+from muster_protocol.raftguard.held import HELD_FRAMES_MAX
 from muster_protocol.raftguard.progress import SEND_WINDOW_BYTES
 from muster_protocol.raftguard.room import ENTRY_BYTES
 from muster_protocol.raftguard.translation import engine_ack
