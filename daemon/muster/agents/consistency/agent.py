@@ -198,7 +198,7 @@ class ConsistencyManager(Agent):
             )
             with self._registered():
                 await self._resume(nursery)
-                self._fence.has_resumed = True
+                self._fence.resumed()
                 self._bootstrap = Bootstrap(
                     me=self._ports.me,
                     expect=self._expect,

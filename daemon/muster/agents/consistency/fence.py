@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from muster.agents.consistency.ports import Ports
     from muster.agents.consistency.seat import Seat
 
+TOLD_WITHIN_S: Final = 3.0
+"""In which a member that starts is told who votes, if any voter is there: to be seen by gossip
+takes a second, and it asks twice a second."""
+
 NOBODY_YET: Final = "no voter of this cluster was reached since the start of this node"
 DOWN: Final = "the agent `consistency` does not run here at the moment: see `muster agents`"
 
@@ -25,19 +29,30 @@ class Fence:
         self._ports = ports
         self._seat = seat
         self._why_no_cluster = why_no_cluster
-        self.has_resumed = self.has_ended = False
-        """Of the agent: it knows what an earlier start left behind; it serves no more."""
+        self._clock = ports.world.clock
+        self._resumed_at: float | None = None
+        self.has_ended = False
+        """The agent serves no more."""
+
+    def resumed(self) -> None:
+        """The agent knows what an earlier start left behind."""
+        self._resumed_at = self._clock.now()
 
     @property
     def is_resuming(self) -> bool:
-        """A node that has just started reads its disk, and does not know yet what to refuse."""
-        return not (self.has_resumed or self.has_ended)
+        """A node that has just started reads its disk, and if it has no seat asks who votes: it
+        does not know yet what to refuse."""
+        if self.has_ended:
+            return False
+        if self._resumed_at is None:
+            return True
+        is_told = self._seat.committed_configuration is not None or self._why_no_cluster()
+        return not is_told and self._clock.now() < self._resumed_at + TOLD_WITHIN_S
 
     async def until_resumed(self, deadline: float) -> None:
         """Wait for that, but not beyond the deadline."""
-        clock = self._ports.world.clock
-        while self.is_resuming and clock.now() < deadline:
-            await clock.sleep(RETRY_S)
+        while self.is_resuming and self._clock.now() < deadline:
+            await self._clock.sleep(RETRY_S)
 
     def check(self, *, was_proposed: bool) -> None:
         """Errors: Refused("not-quorate", "down"); OutcomeUnknown instead, if an earlier attempt may
